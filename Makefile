@@ -1,0 +1,39 @@
+# Everything a newcomer needs: `make run` and `make test`, each of which sets itself up. Python >= 3.11, git and make suffice.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test test-long lint types clean
+
+run: $(VENV)/.ready-run  ## Serve on 127.0.0.1:8080; without OPENAI_API_KEY the sandbox is the upstream.
+	@BIN=$(BIN) sh deploy/run.sh
+
+test: $(VENV)/.ready-test  ## The whole suite; what a machine lacks is skipped in words.
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(VENV)/.ready-test  ## What takes minutes.
+	$(BIN)/python -m pytest -m long
+
+lint: $(VENV)/.ready-test  ## Style.
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-test  ## Types, strict.
+	$(BIN)/mypy && $(BIN)/mypy tests/typing
+
+clean:  ## Forget what was set up.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Framegate needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.ready-run: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[images]'
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[images,test,suite]'
+	@touch $@ $(VENV)/.ready-run

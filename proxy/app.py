@@ -1,0 +1,239 @@
+"""The composition: a config becomes engine, upstreams, plugins and listeners, and serves until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .core.credential import Credential
+from .core.engine import Engine, Generation, Lane, Placed
+from .core.routes import Route, Routes
+from .core.upstreams import Upstream, Upstreams
+from .model.errors import UpstreamError
+from .model.services import Services
+from .telemetry.log import ExchangeLog, make
+from .wire import internals
+from .wire.server import Edge
+from .wire.upstream import Wire
+
+if TYPE_CHECKING:
+    from .core.config import Config, RouteTable, UpstreamTable
+
+TICK = 0.5  # seconds between two looks at the clocks of clients and exchanges
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+
+class House:
+    """Framegate at work in one process."""
+
+    def __init__(self, config: Config, *, log: Any = None, clock: Any = None) -> None:
+        internals.check()
+        internals.quiet()
+        self.config = config
+        self.log = log if log is not None else make(config.log.format)
+        self.clock = clock if clock is not None else SystemClock()
+        report = ExchangeLog(self.log) if config.log.exchanges else _silent
+        self.engine = Engine(self.clock, self.log, report)
+        self.edge = Edge(self.engine)
+        self.address = ""
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Build the first generation and open the listener; raises OSError or what a plugin raised, half-starting nothing."""
+        if self.config.unbuilt:
+            self.log.warning("settings_without_effect", settings=list(self.config.unbuilt))
+        self.engine.swap(await self._generation(self.config))
+        try:
+            await self._listen()
+        except BaseException:
+            await self.engine.drain(0)
+            raise
+        self._sweep()
+
+    async def reload(self, config: Config) -> None:
+        """Put a new config to work for new exchanges. The listener stays; a plugin that can't start leaves all as it was."""
+        self.engine.swap(await self._generation(config))
+        self.config = config
+
+    async def stop(self) -> None:
+        """Refuse what is new, let what runs end within `drain_timeout`, hang up."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        await self.engine.drain(self.config.server.drain_timeout)
+        await self.edge.listener.shutdown(1.0)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if server is not None:
+            await server.wait_closed()
+        if self.config.server.listen.path is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self.config.server.listen.path)
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        listen = self.config.server.listen
+        if listen.path is not None:
+            _clear(Path(listen.path))
+            self._server = await loop.create_unix_server(self.edge.listener, listen.path, backlog=1024)
+            self.address = f"unix:{listen.path}"
+        else:
+            self._server = await loop.create_server(self.edge.listener, listen.host, listen.port, backlog=1024)
+            host, port = self._server.sockets[0].getsockname()[:2]
+            self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def _sweep(self) -> None:
+        server = self.config.server
+        stall = max((route.deadline for route in self.config.routes), default=600.0)
+        self.edge.sweep(header=server.header_timeout, body=server.body_timeout, stall=stall)
+        tick = min(TICK, max(0.02, min(server.header_timeout, server.body_timeout) / 8))
+        self._sweeper = asyncio.get_running_loop().call_later(tick, self._sweep)
+
+    async def _generation(self, config: Config) -> Generation:
+        upstreams = Upstreams({name: self._upstream(name, table) for name, table in config.upstreams.items()}, self.log)
+        generation = Generation(upstreams)
+        placed = {
+            name: Placed(name, table.make(), table.on_crash)
+            for name, table in config.plugins.items()
+            if any(name in route.chain for route in config.routes)
+        }
+        services = Services(upstreams=upstreams, clock=self.clock, log=self.log, spawn=self.engine.spawn)
+        await generation.start([one.plugin for one in placed.values()], services)
+        generation.routes = Routes(tuple([self._route(config, generation, route, placed) for route in config.routes]))
+        return generation
+
+    def _route(
+        self, config: Config, generation: Generation, table: RouteTable, placed: dict[str, Placed]
+    ) -> Route[Lane]:
+        lane = generation.lane(
+            [placed[name] for name in table.chain],
+            self.log,
+            prefix=table.prefix,
+            upstream=table.upstream or next(iter(config.upstreams)),
+            deadline=table.deadline,
+            max_body=table.max_body if table.max_body is not None else config.server.max_body,
+            expose=config.server.expose,
+        )
+        return Route(table.match, table.methods, table.pattern, table.prefix, lane)
+
+    def _upstream(self, name: str, table: UpstreamTable) -> Upstream:
+        wire = Wire(
+            table.base_url,
+            self.clock,
+            connect_timeout=table.connect_timeout,
+            first_byte_timeout=table.first_byte_timeout,
+            idle_timeout=table.idle_timeout,
+            ca_file=table.ca_file,
+        )
+        translates = bool(table.api_key or table.headers)
+        layers = ()
+        if translates:
+            layers = (("credential", Credential(table.api_key, auth=table.auth, headers=table.headers)),)
+        return Upstream(name, wire, layers, translates)
+
+
+def _silent(*_: object) -> None:
+    pass
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that nobody listens on any more; never a file that is something else, nor another's socket."""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise OSError(f"{path} is there and is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise OSError(f"another process listens on {path}")
+
+
+def serve(config: Config, *, reread: Callable[[], Config] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; SIGHUP takes the config anew, and keeps the old one when the new is bad."""
+    with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+        return runner.run(_serve(config, reread))
+
+
+def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if config.server.loop != "uvloop":
+        return None
+    import uvloop
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(config: Config, reread: Callable[[], Config] | None) -> int:
+    house = House(config)
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    if reread is not None:
+        loop.add_signal_handler(signal.SIGHUP, lambda: house.engine.spawn(_reload(house, reread), name="reload"))
+    try:
+        await house.start()
+    except OSError as error:
+        house.log.error("start_failed", listen=str(config.server.listen), why=str(error))
+        return 1
+    # What stands now stands until the end: the collector need not walk it again.
+    gc.collect()
+    gc.freeze()
+    house.log.info("serving", address=house.address, routes=[route.match for route in config.routes])
+    await told.wait()
+    house.log.info("draining", exchanges=len(house.engine.live), seconds=config.server.drain_timeout)
+    await house.stop()
+    house.log.info("stopped")
+    return 0
+
+
+async def _reload(house: House, reread: Callable[[], Config]) -> None:
+    from .core.config import ConfigError
+
+    try:
+        await house.reload(await asyncio.to_thread(reread))
+    except ConfigError as error:
+        house.log.error("reload_refused", complaints=str(error).splitlines())
+    except Exception as error:
+        house.log.error("reload_refused", exc_info=error)
+    else:
+        house.log.info("reloaded")
+
+
+async def _dial(config: Config) -> list[str]:
+    house = House(config, log=make("text"))
+    complaints = []
+    for name, table in config.upstreams.items():
+        wire = house._upstream(name, table).wire
+        try:
+            await wire.dial()
+        except UpstreamError as error:
+            complaints.append(f"upstreams.{name}: {error.message}")
+        finally:
+            await wire.aclose()
+    return complaints
+
+
+def dial(config: Config) -> Sequence[str]:
+    """Connect to each upstream once; one complaint for each that can't be reached."""
+    return asyncio.run(_dial(config))

@@ -1,0 +1,88 @@
+"""The credential of an upstream, attached innermost, per attempt; what belongs to one account does not cross."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from ..model.exchange import Exchange
+from ..model.message import Headers, Request, Response
+from ..model.plugin import Forward
+from ..model.values import Secret
+
+Auth = Literal["bearer", "api-key", "none"]
+
+# The caller's secrets, and what speaks of the caller's network or account: not the upstream's to see.
+CALLERS = frozenset(
+    (
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"cookie",
+        b"forwarded",
+        b"x-real-ip",
+        b"true-client-ip",
+        b"via",
+        b"openai-organization",
+        b"openai-project",
+    )
+)
+CALLERS_PREFIXES = (
+    b"x-forwarded-",
+    b"cf-",
+    b"proxy-",
+    b"x-original-",
+    b"x-rewrite-",
+    b"x-admin-",
+    b"x-internal-",
+    b"x-framegate-",
+)
+# What speaks of the upstream's account: not the caller's to see. Its limits would be read as theirs.
+ACCOUNTS = frozenset((b"set-cookie", b"set-cookie2", b"alt-svc", b"openai-organization", b"openai-project"))
+ACCOUNTS_PREFIXES = (b"x-ratelimit-",)
+SOCKET_KEY = "openai-insecure-api-key."  # how browsers carry a key into a socket: in Sec-WebSocket-Protocol
+
+
+class Credential:
+    """One upstream's credential. Several keys are used in turn."""
+
+    def __init__(self, keys: Sequence[Secret], *, auth: Auth, headers: Mapping[str, Secret]) -> None:
+        self._header = b"api-key" if auth == "api-key" else b"Authorization"
+        prefix = "" if auth == "api-key" else "Bearer "
+        self._values = itertools.cycle([f"{prefix}{key.reveal()}".encode() for key in keys]) if keys else None
+        if auth == "none":
+            self._values = None
+        self._more = tuple((name.encode(), value.reveal().encode()) for name, value in headers.items())
+        self._own = frozenset(name.lower() for name, _ in self._more)
+
+    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        """Swap the caller's things for the upstream's, ask, and keep the account's things to ourselves."""
+        own = self._own
+        pairs = [pair for pair in request.headers.raw if not _callers(low := pair[0].lower()) and low not in own]
+        if self._values is not None:
+            pairs.append((self._header, next(self._values)))
+        pairs += self._more
+        headers = _without_socket_key(Headers(tuple(pairs)))
+        response = await forward(Request(request.method, request.target, headers, request.body, request.upstream))
+        raw = response.headers.raw
+        kept = tuple([pair for pair in raw if not _accounts(pair[0].lower())])
+        return response if len(kept) == len(raw) else replace(response, headers=Headers(kept))
+
+
+def _callers(name: bytes) -> bool:
+    return name in CALLERS or name.startswith(CALLERS_PREFIXES)
+
+
+def _accounts(name: bytes) -> bool:
+    return name in ACCOUNTS or name.startswith(ACCOUNTS_PREFIXES)
+
+
+def _without_socket_key(headers: Headers) -> Headers:
+    for name, value in headers.raw:
+        if name.lower() == b"sec-websocket-protocol" and SOCKET_KEY.encode() in value:
+            offered = [part.strip() for line in headers.getall("Sec-WebSocket-Protocol") for part in line.split(",")]
+            kept = ", ".join(part for part in offered if not part.startswith(SOCKET_KEY))
+            return headers.replaced(sec_websocket_protocol=kept or None)
+    return headers

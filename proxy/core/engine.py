@@ -1,0 +1,282 @@
+"""One exchange from start to finish: route, chain, answer, ending; and the generations of the config it runs under."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal
+
+import orjson
+
+from ..model.body import Bytes
+from ..model.errors import ProxyError, Rejected
+from ..model.exchange import Client, Exchange, Outcome
+from ..model.message import Headers, Request, Response
+from ..model.plugin import Plugin
+from ..model.services import Clock, Log, Services
+from .chain import Crashed, Door, build
+from .render import render
+from .routes import Route, Routes
+from .upstreams import Upstreams
+
+Report = Callable[[Exchange, Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A plugin instance under its name, with what a crash of it means."""
+
+    name: str
+    plugin: Plugin
+    on_crash: Literal["refuse", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What runs behind one route."""
+
+    generation: Generation
+    door: Door
+    upstream: str  # where a request goes that names none
+    deadline: float  # seconds
+    max_body: int  # bytes
+    transparent: bool  # empty chain, no credential of ours: nothing is added
+    expose: Literal["all", "id"]
+
+
+class Generation:
+    """One config at work: its routes, plugins and upstreams. Closed after its last exchange."""
+
+    def __init__(self, upstreams: Upstreams) -> None:
+        self.upstreams = upstreams
+        self.routes: Routes = Routes(())
+        self.exchanges = 0
+        self._stack = AsyncExitStack()
+        self._retired = False
+        self._idle = asyncio.Event()
+
+    async def start(self, plugins: Sequence[Plugin], services: Services) -> None:
+        """Open what the plugins need; when one can't, close what was opened and raise its reason."""
+        self._stack.push_async_callback(self.upstreams.aclose)
+        try:
+            for plugin in plugins:
+                await self._stack.enter_async_context(plugin.running(services))
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    def lane(self, placed: Sequence[Placed], log: Log, *, prefix: str, upstream: str, **rest: Any) -> Lane:
+        """The chain of one route around the door to the upstreams."""
+
+        async def door(exchange: Exchange, request: Request) -> Response:
+            inward = Request(
+                request.method,
+                request.target[len(prefix) :],
+                request.headers,
+                request.body,
+                request.upstream or upstream,
+            )
+            return await self.upstreams.ask(exchange, inward)
+
+        layers = [(one.name, one.plugin, one.on_crash) for one in placed]
+        transparent = not placed and not self.upstreams[upstream].translates
+        return Lane(self, build(layers, door, log), upstream, transparent=transparent, **rest)
+
+    def leave(self) -> None:
+        """An exchange has ended."""
+        self.exchanges -= 1
+        if self._retired and not self.exchanges:
+            self._idle.set()
+
+    async def retire(self) -> None:
+        """Wait for the last exchange, then close."""
+        self._retired = True
+        if self.exchanges:
+            await self._idle.wait()
+        await self._stack.aclose()
+
+
+class Engine:
+    """The house's middle: every exchange passes here. The wire brings requests and takes answers away."""
+
+    def __init__(self, clock: Clock, log: Log, report: Report) -> None:
+        self.clock = clock
+        self.log = log
+        self.live: set[Exchange] = set()
+        self.draining = False
+        self._report = report
+        self._generation: Generation | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        # Ids are for people and logs; they are unique, not secret.
+        self._boot = os.urandom(5).hex()
+        self._count = itertools.count(1)
+
+    def swap(self, generation: Generation) -> None:
+        """Let new exchanges run under this generation; the old one closes after its last."""
+        old, self._generation = self._generation, generation
+        if old is not None:
+            self.spawn(old.retire(), name="generation-retired")
+
+    # --- one exchange
+
+    def open(self, received: Request, client: Client) -> Exchange:
+        """Begin an exchange; it must be finished with `finish`."""
+        exchange = Exchange(f"{self._boot}{next(self._count):06x}", received, client)
+        self.live.add(exchange)
+        return exchange
+
+    async def ask(self, exchange: Exchange) -> Response:
+        """Run the chain. Every error becomes an answer here; only cancellation gets out."""
+        try:
+            response = self._health(exchange.received)
+            if response is None:
+                lane = self._place(exchange)
+                response = await lane.door(exchange, exchange.received)
+        except ProxyError as error:
+            exchange.error = error
+            response = render(error, exchange.id)
+        except asyncio.CancelledError:
+            if exchange.left or not exchange.expired:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            response = render(self._late(exchange), exchange.id)
+        except Exception as error:
+            self.log.error("exchange_crashed", id=exchange.id, exc_info=error)
+            exchange.error = Crashed("framegate")
+            response = render(exchange.error, exchange.id)
+        exchange.answered = True
+        return response
+
+    def _place(self, exchange: Exchange) -> Lane:
+        """Find the route; refuse what must not get further."""
+        received = exchange.received
+        if self.draining or self._generation is None:
+            raise ProxyError(
+                "Framegate is stopping; ask again.",
+                status=503,
+                type="service_unavailable_error",
+                code="service_unavailable",
+                should_retry=True,
+                headers={"retry-after": "1"},
+            )
+        route: Route[Lane] = self._generation.routes.find(received.method, received.target)
+        lane = route.payload
+        exchange.route = route.name
+        exchange.lane = lane
+        exchange.deadline = self.clock.now() + lane.deadline
+        lane.generation.exchanges += 1
+        if len(received.headers.getall("Authorization")) > 1:
+            raise Rejected("Two Authorization headers; send one.")
+        received.body.allow(lane.max_body)
+        return lane
+
+    def _health(self, received: Request) -> Response | None:
+        if received.target not in ("/livez", "/readyz") or received.method not in ("GET", "HEAD"):
+            return None
+        ready = received.target == "/livez" or not self.draining
+        body = orjson.dumps({"status": "ok" if ready else "draining"})
+        headers = Headers.of(content_type="application/json", content_length=str(len(body)), cache_control="no-store")
+        return Response(200 if ready else 503, headers, Bytes(body), reason=b"OK" if ready else b"Service Unavailable")
+
+    def _late(self, exchange: Exchange) -> ProxyError:
+        sent = any(attempt.sent for attempt in exchange.attempts)
+        exchange.error = error = ProxyError(
+            f"The deadline passed before there was an answer. {'It may' if sent else 'It can not'} have been billed.",
+            status=504,
+            type="upstream_error",
+            code="upstream_timeout",
+        )
+        return error
+
+    def marks(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+        """The headers that an answer carries of ours; none on a transparent route."""
+        lane = exchange.lane
+        if not isinstance(lane, Lane) or lane.transparent:
+            return []
+        marks = [(b"x-framegate-id", exchange.id.encode())]
+        if lane.expose == "all" and exchange.attempts:
+            upstream = sum(attempt.seconds for attempt in exchange.attempts)
+            overhead = max(0.0, perf_counter() - exchange.began - upstream) * 1000
+            told = ", ".join(f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts)
+            marks += [
+                (b"x-framegate-upstream", exchange.attempts[-1].upstream.encode()),
+                (b"x-framegate-attempts", told.encode()),
+                (b"x-framegate-overhead-ms", b"%.2f" % overhead),
+            ]
+        return marks
+
+    def finish(self, exchange: Exchange, outcome: Outcome) -> None:
+        """End an exchange, once: report it, run its finishers in a task of the app's, let its generation go."""
+        if exchange not in self.live:
+            return
+        self.live.discard(exchange)
+        finishers = exchange.take_finishers()
+        if isinstance(exchange.lane, Lane):
+            self._report(exchange, outcome)
+            if not finishers:
+                exchange.lane.generation.leave()
+        elif exchange.received.target not in ("/livez", "/readyz"):
+            self._report(exchange, outcome)
+        if finishers:
+            self.spawn(self._finish(exchange, outcome, finishers), name=f"finish-{exchange.id}")
+
+    async def _finish(self, exchange: Exchange, outcome: Outcome, finishers: Sequence[Any]) -> None:
+        try:
+            for finisher in finishers:
+                try:
+                    await finisher(outcome)
+                except Exception as error:
+                    self.log.error("finisher_crashed", id=exchange.id, exc_info=error)
+        finally:
+            if isinstance(exchange.lane, Lane):
+                exchange.lane.generation.leave()
+
+    # --- all of them
+
+    def sweep(self) -> None:
+        """End what has outlived its deadline: work without an answer, and work whose client has left."""
+        now = self.clock.now()
+        for exchange in tuple(self.live):
+            if exchange.deadline < now and exchange.cancel is not None and (exchange.left or not exchange.answered):
+                exchange.expired = True
+                exchange.deadline = float("inf")
+                exchange.cancel()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
+        """Start work that the app owns; its crash is logged."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.error("task_crashed", task=task.get_name(), exc_info=error)
+
+    async def drain(self, timeout: float) -> None:
+        """Refuse what is new, let what runs end within `timeout` seconds, then cancel it; then wait for all tasks."""
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        while self.live and loop.time() < end:
+            await asyncio.sleep(0.02)
+        for exchange in tuple(self.live):
+            if exchange.cancel is not None:
+                exchange.cancel()
+        while self.live and loop.time() < end + 5:
+            await asyncio.sleep(0.01)
+        if self._generation is not None:
+            generation, self._generation = self._generation, None
+            self.spawn(generation.retire(), name="generation-retired")
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=max(5.0, end - loop.time()))
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

@@ -1,0 +1,106 @@
+"""Every upstream by name, each with an inner chain of its own: credential, then the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+from ..model.errors import ProxyError, UpstreamError
+from ..model.exchange import Attempt, Client, Exchange, Span, Verdict
+from ..model.message import Request, Response
+from ..model.services import Log
+from .chain import Door, Inner, build
+
+
+class Wire(Protocol):
+    """What carries a request to one upstream."""
+
+    def send(self, request: Request) -> Awaitable[Response]: ...
+    async def aclose(self) -> None: ...
+    async def dial(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One upstream: its wire and the layers before it, outermost first."""
+
+    name: str
+    wire: Wire
+    layers: tuple[tuple[str, Inner], ...]
+    translates: bool  # whether a credential of ours is put in place of the caller's
+
+
+class Upstreams:
+    """The door to all of them. Targets here are what goes behind an upstream's base URL."""
+
+    def __init__(self, upstreams: Mapping[str, Upstream], log: Log) -> None:
+        self._upstreams = dict(upstreams)
+        self._doors: dict[str, Door] = {
+            name: build(
+                [(layer, inner, "refuse") for layer, inner in upstream.layers],
+                _attempt(name, upstream.wire.send, depth=-len(upstream.layers)),
+                log,
+                innermost=1 - len(upstream.layers),
+            )
+            for name, upstream in upstreams.items()
+        }
+
+    def names(self) -> tuple[str, ...]:
+        """All upstreams, in the config's order."""
+        return tuple(self._upstreams)
+
+    def __getitem__(self, name: str) -> Upstream:
+        return self._upstreams[name]
+
+    async def call(self, name: str, request: Request, /) -> Response:
+        """Ask that upstream for a question of our own, with a target as clients write it ("/v1/moderations").
+
+        The attempt is no part of the caller's exchange.
+        """
+        rest = request.target.removeprefix("/v1")
+        return await self.ask(Exchange("", request, Client("framegate")), request.to(name).with_target(rest))
+
+    async def ask(self, exchange: Exchange, request: Request) -> Response:
+        """Ask the upstream that the request is addressed to."""
+        door = self._doors.get(request.upstream or "")
+        if door is None:
+            raise ProxyError(f"There is no upstream '{request.upstream}'.")
+        return await door(exchange, request)
+
+    async def aclose(self) -> None:
+        """Hang up everywhere."""
+        for upstream in self._upstreams.values():
+            await upstream.wire.aclose()
+
+
+def _attempt(name: str, send: Callable[[Request], Awaitable[Response]], *, depth: int) -> Door:
+    """The innermost door: one call of the wire, written down as an attempt and a span."""
+
+    async def door(exchange: Exchange, request: Request) -> Response:
+        attempt = Attempt(name, sent=True)  # until it is known better: cancelled in mid-flight, it may have been heard
+        exchange.attempts.append(attempt)
+        began = perf_counter()
+        try:
+            response = await send(request)
+            attempt.status = response.status
+            return response
+        except UpstreamError as error:
+            attempt.sent = error.sent
+            attempt.error = "timeout" if error.timeout else "broken" if error.sent else "unreachable"
+            error.layer = error.layer or name
+            raise
+        except ProxyError as error:  # the request's own body: too large, too slow, broken
+            attempt.error = error.code
+            raise
+        except asyncio.CancelledError:
+            attempt.error = "cancelled"
+            raise
+        finally:
+            attempt.seconds = perf_counter() - began
+            verdict: Verdict = "answered" if attempt.status is not None else "refused"
+            exchange.spans.append(Span(name, depth, began, attempt.seconds, verdict))
+
+    return door

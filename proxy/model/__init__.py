@@ -1,0 +1,1 @@
+"""The words of the house: what every floor above may say. No network, no foreign library but multidict."""

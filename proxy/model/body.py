@@ -1,0 +1,134 @@
+"""Bodies: lazy, read once unless kept, and never held whole unless somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from .errors import BodyConsumed, BodyTooLarge
+
+
+class Body:
+    """A body of `length` bytes (None: nobody knows yet). This one is empty; others say how they are read."""
+
+    __slots__ = ("_keeper",)
+    length: int | None = 0
+
+    def now(self) -> bytes | None:
+        """All of it, when it is here already and untouched; else None."""
+        return b""
+
+    def allow(self, limit: int) -> None:
+        """Let it be at most `limit` bytes; raises BodyTooLarge at once when it is known to be more, else as it is read."""
+        if self.length is not None and self.length > limit:
+            raise BodyTooLarge(limit)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The bytes in the pieces in which they come. A second pass over an unkept body raises BodyConsumed."""
+        data = self.now()
+        if data:
+            yield data
+
+    async def read(self, limit: int) -> bytes:
+        """All of it, at most `limit` bytes; raises BodyTooLarge over that, having closed the body."""
+        data = self.now()
+        if data is None:
+            if self.length is not None and self.length > limit:
+                await self.aclose()
+                raise BodyTooLarge(limit)
+            pieces: list[bytes] = []
+            size = 0
+            async for piece in self:
+                size += len(piece)
+                if size > limit:
+                    await self.aclose()
+                    raise BodyTooLarge(limit)
+                pieces.append(piece)
+            return b"".join(pieces)
+        if len(data) > limit:
+            raise BodyTooLarge(limit)
+        return data
+
+    def keep(self, *, memory: int, limit: int) -> Body:
+        """A body that can be read again, by several at once, each pass from byte 0.
+
+        It holds `memory` bytes in memory and the rest, up to `limit` bytes, in a temporary file. A body over the limit
+        goes on to who reads it at the front, without a second chance. Asked twice, it is the same kept body.
+        """
+        if self.now() is not None:
+            return self
+        from .keep import Kept
+
+        try:
+            return self._keeper
+        except AttributeError:
+            self._keeper: Body = Kept(self, memory=memory, limit=limit)
+            return self._keeper
+
+    async def aclose(self) -> None:
+        """Let go of what is behind it; again and again if you like."""
+        keeper: Body | None = getattr(self, "_keeper", None)
+        if keeper is not None:
+            del self._keeper
+            await keeper.aclose()
+
+    def __repr__(self) -> str:
+        size = "unknown length" if self.length is None else f"{self.length} bytes"
+        return f"{type(self).__name__}({size})"
+
+
+EMPTY = Body()
+
+
+class Bytes(Body):
+    """A body that is here: bytes in memory, read as often as you like."""
+
+    __slots__ = ("data", "length")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.length = len(data)
+
+    def now(self) -> bytes:
+        """All of it."""
+        return self.data
+
+
+class Through(Body):
+    """A body whose bytes pass a transform as they flow."""
+
+    __slots__ = ("_running", "_source", "_transform", "length")
+
+    def __init__(self, source: Body, transform: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]) -> None:
+        self._source = source
+        self._transform = transform
+        self._running: AsyncIterator[bytes] | None = None
+        self.length = None
+
+    def now(self) -> None:
+        """Never here: the transform has not run."""
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """What the transform makes of the source."""
+        if self._running is not None:
+            raise BodyConsumed
+        self._running = self._transform(aiter(self._source))
+        try:
+            async for piece in self._running:
+                if piece:
+                    yield piece
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the transform, so that its `finally` runs, then close the source."""
+        running, self._running = self._running, aiter(EMPTY)
+        close = getattr(running, "aclose", None)
+        try:
+            if close is not None:
+                await close()
+        except RuntimeError:  # it is being iterated at this moment, by whom we are closed: it ends with them
+            pass
+        finally:
+            await self._source.aclose()
+            await super().aclose()

@@ -1,0 +1,134 @@
+"""One client's question and all that is known about it, shared by every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+from .message import Request, Response
+from .slots import Slots
+
+Verdict = Literal["passed", "answered", "refused", "crashed", "skipped", "cancelled"]
+
+
+@dataclass(slots=True)
+class Span:
+    """What one layer did in one call: when it began (perf_counter seconds), how long it took with all inside it."""
+
+    layer: str
+    depth: int  # 1 is the innermost plugin of the route; an upstream's own layers are 0, -1, ...
+    began: float
+    seconds: float
+    verdict: Verdict
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One call of an upstream. `sent`: may it have acted on the request?"""
+
+    upstream: str
+    status: int | None = None  # None: no answer came
+    error: str | None = None
+    sent: bool = False
+    seconds: float = 0.0
+
+    @property
+    def outcome(self) -> str:
+        """A word for logs and headers: the status, or what went wrong."""
+        return str(self.status) if self.status is not None else self.error or "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is at the other end of the connection."""
+
+    address: str  # the peer's IP address, or "unix"
+    http: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an exchange ended, for its finishers."""
+
+    status: int  # what the client was told; 0 when it left before it was told anything
+    delivered: int  # bytes of the body written to the client
+    complete: bool  # the whole answer was written
+    left: bool  # the client left before the end
+    response: Response | None
+    attempts: Sequence[Attempt]
+    error: BaseException | None
+    seconds: float
+
+
+Finisher = Callable[[Outcome], Awaitable[None]]
+
+
+class Exchange(Slots):
+    """One question. Slots hold what plugins find out: `exchange[CALLER]`."""
+
+    __slots__ = (
+        "_finishers",
+        "answered",
+        "attempts",
+        "began",
+        "cancel",
+        "client",
+        "deadline",
+        "error",
+        "expired",
+        "id",
+        "keeps_going",
+        "lane",
+        "left",
+        "received",
+        "route",
+        "spans",
+    )
+
+    def __init__(
+        self, id: str, received: Request, client: Client, *, route: str = "", deadline: float = float("inf")
+    ) -> None:
+        super().__init__()
+        self.id = id
+        self.route = route
+        self.received = received
+        self.client = client
+        self.deadline = deadline  # on the house's clock, in seconds
+        self.began = perf_counter()
+        self.spans: list[Span] = []
+        self.attempts: list[Attempt] = []
+        self.left = False  # the client hung up
+        self.keeps_going = False
+        self.answered = False  # the chain has given an answer, which is being delivered
+        self.lane: object = None  # the engine's: the route's chain as it was built
+        self.expired = False  # the deadline passed before there was an answer
+        self.error: BaseException | None = None  # what ended it, for the log
+        self.cancel: Callable[[], object] | None = None  # set by who runs it
+        self._finishers: list[Finisher] | None = None
+
+    def on_finish(self, call: Finisher) -> None:
+        """Have this called once when the exchange has ended, whatever happened; newest first, in a task of the app's."""
+        if self._finishers is None:
+            self._finishers = []
+        self._finishers.append(call)
+
+    def keep_going(self) -> None:
+        """Finish the work even if the client leaves. Call it before forward."""
+        self.keeps_going = True
+
+    def leave(self) -> None:
+        """The client has left: the work is cancelled, unless it is to go on."""
+        if not self.left:
+            self.left = True
+            if self.cancel is not None and not self.keeps_going:
+                self.cancel()
+
+    def take_finishers(self) -> list[Finisher]:
+        """The finishers, newest first; a second call finds none, so that none runs twice."""
+        finishers, self._finishers = self._finishers, None
+        return finishers[::-1] if finishers else []
+
+    def __repr__(self) -> str:
+        return f"Exchange({self.id}, {self.received!r})"

@@ -1,0 +1,59 @@
+"""What the house lends every plugin while it runs, as protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .message import Request, Response
+
+
+class Clock(Protocol):
+    """Time that tests can turn."""
+
+    def now(self) -> float:
+        """Seconds on a clock that never steps back."""
+
+    def wall(self) -> float:
+        """Seconds since 1970, UTC."""
+
+
+class Log(Protocol):
+    """Structured events: a short past-tense phrase and details as keys. Never a secret, a prompt or base64."""
+
+    def info(self, event: str, **details: Any) -> Any:
+        """What somebody may want to know."""
+
+    def warning(self, event: str, **details: Any) -> Any:
+        """What a person should look at."""
+
+    def error(self, event: str, **details: Any) -> Any:
+        """What a person must act on."""
+
+
+class Upstreams(Protocol):
+    """The door to every upstream by name."""
+
+    def names(self) -> tuple[str, ...]:
+        """All upstreams, in the config's order."""
+
+    def call(self, name: str, request: Request, /) -> Awaitable[Response]:
+        """Ask that upstream through its own inner chain; raises UpstreamError when nobody answered."""
+
+
+class Spawn(Protocol):
+    """Start work that the app owns and drains at stop."""
+
+    def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
+        """Start it; a crash is logged under that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the house lends every plugin while it runs."""
+
+    upstreams: Upstreams
+    clock: Clock
+    log: Log
+    spawn: Spawn

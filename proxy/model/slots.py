@@ -1,0 +1,66 @@
+"""Typed places for facts: a slot is its own key, so two plugins never collide by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, overload
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class Slot(Generic[T]):
+    """One place for a value of type T; found by identity, the name is for people."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Slot({self.name!r})"
+
+
+class Slots:
+    """A typed mapping from slots to values: `exchange[CALLER]`."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self) -> None:
+        self._values: dict[Slot[Any], Any] | None = None  # most exchanges and answers never need one
+
+    def __getitem__(self, slot: Slot[T]) -> T:
+        if self._values is None:
+            raise KeyError(slot)
+        value: T = self._values[slot]
+        return value
+
+    def __setitem__(self, slot: Slot[T], value: T) -> None:
+        if self._values is None:
+            self._values = {}
+        self._values[slot] = value
+
+    def __contains__(self, slot: Slot[Any]) -> bool:
+        return self._values is not None and slot in self._values
+
+    @overload
+    def get(self, slot: Slot[T]) -> T | None: ...
+    @overload
+    def get(self, slot: Slot[T], default: D) -> T | D: ...
+    def get(self, slot: Slot[T], default: D | None = None) -> T | D | None:
+        """The slot's value, or the default when nobody has filled it."""
+        if self._values is None:
+            return default
+        return self._values.get(slot, default)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the public id of their key and the group it belongs to. Never the secret."""
+
+    id: str
+    group: str | None = None
+
+
+CALLER: Slot[Caller] = Slot("caller")
+"""Filled by the plugin that knows who calls; what reaches an upstream's credential must sit behind one."""

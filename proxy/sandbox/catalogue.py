@@ -1,0 +1,51 @@
+"""The models that the sandbox claims to have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from .refusal import Refusal
+
+# Names as in OpenAI's SDK of November 2026; the retired ones (dall-e-*, gpt-image-1) are left out on purpose. The times
+# are days of release where a name tells it and made up otherwise; nobody should read meaning into them.
+_CREATED = {
+    "gpt-image-2.6-sunburst": 1792368000,
+    "gpt-image-2.6-flare": 1792368000,
+    "gpt-image-2.5-sunburst": 1788825600,
+    "gpt-image-2.5-sunburst-2026-09-08": 1788825600,
+    "gpt-image-2.5-flare": 1788825600,
+    "gpt-image-2.5-flare-2026-09-08": 1788825600,
+    "gpt-image-2": 1776729600,
+    "gpt-image-2-2026-04-21": 1776729600,
+    "gpt-image-1.5": 1765843200,
+    "gpt-image-1-mini": 1759708800,
+    "chatgpt-image-latest": 1765843200,
+    "gpt-5": 1754524800,
+    "gpt-5-mini": 1754524800,
+}
+CHAT = frozenset({"gpt-5", "gpt-5-mini"})
+IMAGE = frozenset(_CREATED) - CHAT
+
+
+async def listing(request: web.Request) -> web.Response:
+    """GET /v1/models."""
+    return _json({"object": "list", "data": [_model(name) for name in _CREATED]})
+
+
+async def one(request: web.Request) -> web.Response:
+    """GET /v1/models/{id}."""
+    name = request.match_info["model"]
+    if name not in _CREATED:
+        raise Refusal(f"The model '{name}' does not exist", param="model", code="model_not_found", status=404)
+    return _json(_model(name))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _CREATED[name], "owned_by": "system"}
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=orjson.dumps(value), content_type="application/json")

@@ -1,0 +1,81 @@
+"""The whole house in this process, from a config as an operator would write it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ..app import House
+from ..core.config import load
+from ..model.services import Clock
+from ..telemetry.log import make
+
+ANYWHERE = '[server]\nlisten = "127.0.0.1:0"\n'
+
+
+@dataclass(slots=True)
+class Served:
+    """A house that serves, and what it has logged."""
+
+    house: House
+    _lines: io.BytesIO = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """Where it listens: http://127.0.0.1:PORT, or unix:PATH."""
+        return self.house.address
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens on."""
+        return int(self.house.address.rpartition(":")[2])
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Every line logged so far."""
+        return [orjson.loads(line) for line in self._lines.getvalue().splitlines()]
+
+    @property
+    def raw_log(self) -> bytes:
+        """The log as written."""
+        return self._lines.getvalue()
+
+    def exchanges(self) -> list[dict[str, Any]]:
+        """The lines of ended exchanges."""
+        return [line for line in self.log if line["event"] == "exchange"]
+
+    async def ended(self, count: int) -> list[dict[str, Any]]:
+        """Wait until that many exchanges have ended; a test's own time limit is the only other end."""
+        while len(lines := self.exchanges()) < count:  # noqa: ASYNC110 - the log has no event to wait for
+            await asyncio.sleep(0.005)
+        return lines
+
+
+@asynccontextmanager
+async def serve(
+    config: str, *, environ: Mapping[str, str] | None = None, clock: Clock | None = None, drain: bool = True
+) -> AsyncIterator[Served]:
+    """Serve a TOML config; without a [server] table, on a free port of 127.0.0.1. Stops, drained, at the end."""
+    if "[server]" not in config:
+        config = ANYWHERE + config
+    with tempfile.TemporaryDirectory(prefix="framegate-test-") as folder:
+        path = Path(folder, "framegate.toml")
+        path.write_text(config)
+        read = load(path, environ or {})
+    lines = io.BytesIO()
+    house = House(read, log=make("json", lines), clock=clock)
+    await house.start()
+    try:
+        yield Served(house, lines)
+    finally:
+        if not drain:
+            house.engine.draining = True
+        await house.stop()

@@ -1,0 +1,84 @@
+"""Connecting to an upstream: names, addresses, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import aiohappyeyeballs
+
+from ..model.errors import UpstreamError
+
+DNS_LIFE = 30.0  # seconds an answer of the resolver is used: short, because providers move
+P = TypeVar("P", bound=asyncio.Protocol)
+
+
+class Address:
+    """Where an upstream is, taken apart once."""
+
+    __slots__ = ("_known", "_until", "context", "host", "header", "port", "prefix", "query", "tls")
+
+    def __init__(self, base_url: str, *, ca_file: Path | None = None) -> None:
+        url: SplitResult = urlsplit(base_url)
+        self.tls = url.scheme == "https"
+        self.host = url.hostname or ""
+        usual = 443 if self.tls else 80
+        self.port = url.port or usual
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        self.header = (name if self.port == usual else f"{name}:{self.port}").encode("idna" if not name.isascii() else "ascii")
+        self.prefix = url.path.rstrip("/")
+        self.query = url.query
+        self.context: ssl.SSLContext | None = None
+        if self.tls:
+            self.context = ssl.create_default_context()
+            if ca_file is not None:
+                self.context.load_verify_locations(cafile=str(ca_file))
+        self._known: list[aiohappyeyeballs.AddrInfoType] = []
+        self._until = 0.0
+
+    def target(self, rest: str) -> bytes:
+        """The path and query to ask for: the base URL's path, the client's bytes, then the base URL's own query."""
+        target = f"{self.prefix}{rest}"
+        if not target.startswith("/"):
+            target = f"/{target}"
+        if self.query:
+            target = f"{target}{'&' if '?' in target else '?'}{self.query}"
+        return target.encode("utf-8", "surrogateescape")
+
+    async def connect(self, make: Callable[[], P], *, timeout: float, now: Callable[[], float]) -> P:
+        """A new connection; raises UpstreamError, which says "not sent", when there is none in time."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout):
+                infos = await self._resolve(loop, now)
+                sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
+                try:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    _, made = await loop.create_connection(
+                        make, sock=sock, ssl=self.context, server_hostname=self.host if self.context else None
+                    )
+                except BaseException:
+                    sock.close()
+                    raise
+                return made
+        except TimeoutError as exc:
+            raise UpstreamError("no connection in time", sent=False, timeout=True) from exc
+        except ssl.SSLCertVerificationError as exc:
+            raise UpstreamError(f"the certificate can't be verified: {exc.verify_message}", sent=False) from exc
+        except (OSError, ssl.SSLError) as exc:
+            self._until = 0.0  # ask the resolver anew: the upstream may have moved
+            raise UpstreamError(f"no connection: {exc.strerror or type(exc).__name__}", sent=False) from exc
+
+    async def _resolve(
+        self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]
+    ) -> list[aiohappyeyeballs.AddrInfoType]:
+        if self._until < now():
+            found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            self._known = [(family, kind, proto, "", address) for family, kind, proto, _, address in found]
+            self._until = now() + DNS_LIFE
+        return list(self._known)

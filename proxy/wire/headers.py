@@ -1,0 +1,109 @@
+"""Which headers cross the wire: hop-by-hop ones never do, what `Connection` names neither (RFC 9110 §7.6.1)."""
+
+from __future__ import annotations
+
+from ..model.message import RawHeaders
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+# Inward, `Host` is the upstream's and `Expect` is answered by us.
+INWARD = HOP_BY_HOP | {b"host", b"expect"}
+
+# Names that mean something to somebody on the way. A server that turns hyphens into underscores (CGI, WSGI) can't tell
+# `X_Forwarded_For` from the real one, so look-alikes of these are dropped.
+MEANT = INWARD | {
+    b"authorization",
+    b"x-api-key",
+    b"api-key",
+    b"content-length",
+    b"content-type",
+    b"content-encoding",
+    b"cookie",
+    b"forwarded",
+    b"x-real-ip",
+    b"true-client-ip",
+    b"openai-organization",
+    b"openai-project",
+}
+MEANT_PREFIXES = (b"x-forwarded-", b"x-framegate-", b"cf-", b"x-original-", b"x-rewrite-", b"x-admin-", b"x-internal-")
+
+KEEP, DROP, CONNECTION, LENGTH = 0, 1, 2, 3
+REMEMBERED = 4096  # names; a client that makes up names can't grow it
+
+
+class Filter(dict[bytes, int]):
+    """Raw header name -> what to do with it, worked out once for each spelling."""
+
+    def __init__(self, drop: frozenset[bytes]) -> None:
+        super().__init__()
+        self._drop = drop
+
+    def __missing__(self, name: bytes) -> int:
+        if len(self) > REMEMBERED:
+            self.clear()
+        self[name] = verdict = self._judge(name.lower())
+        return verdict
+
+    def _judge(self, name: bytes) -> int:
+        if name == b"connection":
+            return CONNECTION
+        if name == b"content-length":
+            return LENGTH
+        if name in self._drop:
+            return DROP
+        if b"_" in name and self._drop is INWARD:
+            plain = name.replace(b"_", b"-")
+            if plain in MEANT or plain.startswith(MEANT_PREFIXES):
+                return DROP
+        return KEEP
+
+
+INWARD_FILTER = Filter(INWARD)
+OUTWARD_FILTER = Filter(HOP_BY_HOP)
+# `Connection: Content-Type` would strip a header that the next hop needs to read the body (Traefik's CVE-2024-45410).
+NEVER_NAMED = frozenset(
+    (b"host", b"content-length", b"content-type", b"content-encoding", b"authorization", b"x-api-key", b"api-key")
+)
+
+
+def named_by_connection(raw: RawHeaders) -> frozenset[bytes]:
+    """The header names that Connection headers list: hop-by-hop too, but for those that framing and auth stand on."""
+    named: set[bytes] = set()
+    for name, value in raw:
+        if name.lower() == b"connection":
+            named.update(token.strip().lower() for token in value.split(b","))
+    return frozenset(named) - NEVER_NAMED - {b"close", b"keep-alive", b""}
+
+
+def end_to_end(raw: RawHeaders, judge: Filter) -> list[tuple[bytes, bytes]]:
+    """What crosses, in its own case, order and repeats; Content-Length included."""
+    kept: list[tuple[bytes, bytes]] = []
+    named: frozenset[bytes] = frozenset()
+    for pair in raw:
+        verdict = judge[pair[0]]
+        if verdict == KEEP or verdict == LENGTH:
+            kept.append(pair)
+        elif verdict == CONNECTION and pair[1] not in (b"keep-alive", b"close"):
+            named = named_by_connection(raw)
+    if named:
+        kept = [pair for pair in kept if pair[0].lower() not in named]
+    return kept
+
+
+def head(start: bytes, pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """A start line and headers as they go out, without the empty line."""
+    out = [start]
+    for name, value in pairs:
+        out += (name, b": ", value, b"\r\n")
+    return b"".join(out)

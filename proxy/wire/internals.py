@@ -1,0 +1,286 @@
+"""All use of aiohttp's internals, in one place; the rest of the wire sees only what this module names.
+
+Written against and tested with aiohttp 3.14.5. What is leaned on: the C request and response parsers
+and their messages, `StreamReader` and the four things it asks of its protocol, `RequestHandler` (its task per
+connection, pipelining, lingering, keep-alive, 400s) and the `request_factory` of `web.Server`.
+Versions before 3.14 accept two Host headers and none at all, so none of them will do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.http import HttpResponseParser
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo  # noqa: PLC2701
+from aiohttp.web_request import BaseRequest
+
+from ..model.errors import ClientLeft, Rejected, RequestTimeout
+from ..model.exchange import Exchange
+
+__all__ = ["EMPTY_PAYLOAD", "CLOSED", "KEPT", "Connection", "Incoming", "Listener", "StreamReader", "Upgrade"]
+
+TESTED = ((3, 14, 3), (3, 15, 0))
+LIMIT = 2**16  # bytes that a stream reader holds before it pauses its socket (twice this at the most)
+INF = float("inf")
+
+
+def check() -> None:
+    """Raise RuntimeError, in words, where this aiohttp is not one that the wire was tested with."""
+    version = tuple(int(part) for part in aiohttp.__version__.split(".")[:3] if part.isdigit())
+    if not TESTED[0] <= version < TESTED[1]:
+        raise RuntimeError(f"framegate's wire needs aiohttp>=3.14.3,<3.15; this is {aiohttp.__version__}")
+    if "_http_parser" not in HttpResponseParser.__module__:
+        raise RuntimeError("framegate's wire needs aiohttp's C parser; this installation has the pure Python one")
+
+
+def quiet() -> None:
+    """Silence aiohttp's own loggers: by default they write a malformed request's raw bytes, key and all."""
+    for name in ("aiohttp.server", "aiohttp.web", "aiohttp.websocket", "aiohttp.access", "aiohttp.internal"):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.handlers = [logging.NullHandler()]
+
+
+class BrokenBody(Exception):
+    """The parser could not read a body."""
+
+
+def response_parser(protocol: Any, loop: asyncio.AbstractEventLoop, *, with_body: bool) -> HttpResponseParser:
+    """A parser for the answers on one connection; `with_body=False` for the answer to HEAD."""
+    return HttpResponseParser(
+        protocol,
+        loop,
+        LIMIT,
+        max_line_size=8190,
+        max_field_size=16380,
+        payload_exception=BrokenBody,
+        response_with_body=with_body,
+        read_until_eof=True,
+        auto_decompress=False,
+    )
+
+
+class Incoming:
+    """A request as the server hands it over: the message, the stream of its body, the connection.
+
+    RequestHandler asks three things of a request: `_task`, `_cancel(exc)` when the client has gone, `_finish()`.
+    """
+
+    __slots__ = ("_task", "connection", "exchange", "message", "payload")
+
+    def __init__(self, message: Any, payload: StreamReader, connection: Connection, task: Any) -> None:
+        self.message = message
+        self.payload = payload
+        self.connection = connection
+        self.exchange: Exchange | None = None
+        self._task = task
+
+    def _cancel(self, exc: BaseException) -> None:
+        if self.payload is not EMPTY_PAYLOAD:
+            self.payload.set_exception(ClientLeft("The client left before its request was complete."))
+        if self.exchange is not None:
+            self.exchange.leave()
+
+    def _finish(self) -> None:
+        pass
+
+
+class Upgrade(BaseRequest):
+    """A request that asks for a WebSocket: aiohttp's own, since WebSocketResponse needs a real one."""
+
+    ATTRS = BaseRequest.ATTRS | frozenset(("connection", "exchange", "message", "payload"))
+
+    def __init__(self, message: Any, payload: StreamReader, connection: Connection, writer: Any, task: Any) -> None:
+        super().__init__(message, payload, connection, writer, task, asyncio.get_running_loop())
+        self.message = message
+        self.payload = payload
+        self.connection = connection
+        self.exchange: Exchange | None = None
+
+    def _cancel(self, exc: BaseException) -> None:
+        super()._cancel(exc)
+        if self.exchange is not None:
+            self.exchange.leave()
+
+
+class Sent:
+    """A response that has been written: RequestHandler asks `prepare`, `write_eof` and `keep_alive` of one."""
+
+    __slots__ = ("keep_alive",)
+    status = 200
+    body_length = 0
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: object) -> None:
+        """Nothing is left to prepare."""
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write."""
+
+
+KEPT, CLOSED = Sent(True), Sent(False)
+Handler = Callable[[Incoming | Upgrade], Awaitable[Any]]
+Refuse = Callable[["Connection", Rejected], None]
+
+
+class Connection(RequestHandler):
+    """aiohttp's server protocol with what it lacks: timers for the head and the body, one answer to a broken body."""
+
+    __slots__ = ("_heard", "_poll", "_progress", "asked_since", "head_since", "payload", "stalled_since")
+
+    def __init__(self, listener: Listener, **kw: Any) -> None:
+        super().__init__(listener, **kw)
+        self.head_since = INF  # when the head that is coming began
+        self.asked_since = INF  # since when somebody waits for bytes of the body
+        self.stalled_since = INF  # since when the client has taken none of the answer
+        self.payload: StreamReader = EMPTY_PAYLOAD  # the body handed over last
+        self._heard = False
+        self._progress = 0
+        self._poll: select.poll | None = None
+
+    def now(self) -> float:
+        """The loop's time, in seconds; the clocks of connections run on it."""
+        return self._loop.time()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the connection is between two requests."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the clock of the first head: a client that says nothing holds nothing for long."""
+        super().connection_made(transport)
+        self.head_since = self._loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and notice when a head begins, when it is whole, and when a body is broken."""
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self.head_since = INF
+            if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+                self._spoil()
+        elif self.waiting and data:
+            self._heard = True
+            if self.head_since == INF:
+                self.head_since = self._loop.time()
+
+    def _spoil(self) -> None:
+        """Tell whoever reads the body that it is broken.
+
+        aiohttp queues the error as a second message: the reader would wait for ever, and the client be answered twice.
+        """
+        payload = self._messages[-2][1] if len(self._messages) > 1 else self.payload
+        if not payload.is_eof():
+            self._messages.pop()
+            payload.set_exception(Rejected("The body is broken: its chunks can't be read."))
+            self.close()
+
+    async def drained(self) -> None:
+        """Wait until the client has taken enough of what was written."""
+        if self._paused and self.transport is not None:
+            await self._drain_helper()
+
+    def sweep(self, now: float, *, header: float, body: float, stall: float) -> None:
+        """Look at this connection's clocks, in seconds; called about once a second for each."""
+        if now - self.head_since > header and self.waiting:
+            self.head_since = INF
+            if self._heard:
+                self._manager.refuse(self, RequestTimeout(f"The headers took longer than {header:g} s to come."))
+            self.force_close()
+        elif now - self.asked_since > body:
+            self.asked_since = INF
+            self.payload.set_exception(RequestTimeout(f"The body stood still for {body:g} s."))
+        elif self._reading_paused or self._buffer_paused:
+            self._look(now)
+        if self._paused:
+            self._watch(now, stall)
+
+    def _look(self, now: float) -> None:
+        """While we don't read, nobody tells us that the client has gone: ask the kernel."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        if self._poll.poll(0):
+            transport.abort()
+
+    def _watch(self, now: float, stall: float) -> None:
+        transport = self.transport
+        if transport is None:
+            return
+        size = transport.get_write_buffer_size()
+        if size != self._progress or self.stalled_since == INF:
+            self._progress, self.stalled_since = size, now
+        elif now - self.stalled_since > stall:
+            transport.abort()
+
+    def resume_writing(self) -> None:
+        """The client takes bytes again."""
+        self.stalled_since = INF
+        super().resume_writing()
+
+    def handle_error(
+        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> Any:
+        """Answer what could not be parsed, once, in our envelope, without a word of what was sent."""
+        self._manager.refuse(self, Rejected(_why(exc)))
+        return CLOSED
+
+
+def _why(exc: BaseException | None) -> str:
+    kind = type(exc).__name__
+    if kind == "LineTooLong":
+        return "The request can't be read: its request line or a header is too long."
+    if kind in ("BadStatusLine", "BadHttpMethod", "InvalidURLError"):
+        return "The request can't be read: its request line is not valid HTTP/1.1."
+    if isinstance(exc, HttpProcessingError):
+        return "The request can't be read: its headers or its framing are not valid HTTP/1.1."
+    return "The request can't be read."
+
+
+class Listener(web.Server):
+    """aiohttp's server, made of our connections and requests; `sweep` runs their clocks."""
+
+    def __init__(self, handler: Handler, refuse: Refuse, *, keepalive: float = 75.0) -> None:
+        super().__init__(
+            handler,  # type: ignore[arg-type]
+            request_factory=_request,  # type: ignore[arg-type]
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=keepalive,
+            read_bufsize=LIMIT,
+            max_field_size=16380,
+        )
+        self.refuse = refuse
+
+    def __call__(self) -> Connection:
+        """A new connection's protocol."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def sweep(self, *, header: float, body: float, stall: float) -> None:
+        """Run every connection's clocks."""
+        now = self._loop.time()
+        for connection in self.connections:
+            connection.sweep(now, header=header, body=body, stall=stall)
+
+
+def _request(message: Any, payload: StreamReader, connection: Connection, writer: Any, task: Any) -> Any:
+    connection.payload = payload
+    if not message.raw_headers and message.method == "UNKNOWN":  # aiohttp's stand-in for what it could not parse
+        return BaseRequest(message, payload, connection, writer, task, asyncio.get_running_loop())
+    if message.upgrade and message.headers.get("Upgrade", "").lower() == "websocket":
+        return Upgrade(message, payload, connection, writer, task)
+    return Incoming(message, payload, connection, task)

@@ -1,0 +1,379 @@
+"""One connection to an upstream: an asyncio protocol over aiohttp's response parser, one question at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..model.body import Body
+from ..model.errors import ClientLeft, ProxyError, UpstreamError
+from .internals import EMPTY_PAYLOAD, StreamReader, response_parser
+
+INF = float("inf")
+
+
+class Pool(Protocol):
+    """What a link asks of the pool it belongs to."""
+
+    first_byte_timeout: float
+    idle_timeout: float
+    links: set[Link]
+
+    def now(self) -> float: ...
+    def rest(self, link: Link) -> None: ...
+
+
+class Question:
+    """One request on a link, from its first byte to the end of its answer.
+
+    The head future carries message and stream: a small answer is complete, and its link in use again, before the task
+    that waits for it has run.
+    """
+
+    __slots__ = ("head", "heard", "sent", "stream", "upload")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.head: asyncio.Future[tuple[Any, StreamReader]] = loop.create_future()
+        self.heard = False  # the answer's head has come
+        self.sent = False  # bytes of the request may have reached the upstream
+        self.stream: StreamReader = EMPTY_PAYLOAD
+        self.upload: asyncio.Task[None] | None = None
+
+
+class Link(asyncio.Protocol):
+    """A connection in the pool's hands: idle, or with one question. `deadline` is its only clock, read by the pool."""
+
+    __slots__ = (
+        "_drain",
+        "_last",
+        "_left",
+        "_loop",
+        "_parser",
+        "_poll",
+        "_pool",
+        "_reading_paused",
+        "_writing_paused",
+        "deadline",
+        "idle_since",
+        "question",
+        "transport",
+    )
+
+    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._parser: Any = None
+        self._left = 0  # bytes of a counted body still to come; they are counted, not parsed
+        self._last = False  # no further question after this one
+        self._reading_paused = self._writing_paused = False
+        self._drain: asyncio.Future[None] | None = None
+        self._poll: select.poll | None = None
+        self.transport: asyncio.Transport | None = None
+        self.question: Question | None = None
+        self.deadline = INF
+        self.idle_since = INF  # INF too while young: made, but not yet asked, and not to be swept up as idle
+
+    # What a StreamReader asks of its protocol: connected, pause_reading, resume_reading.
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands."""
+        return self.transport is not None
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the upstream for now."""
+        if not self._reading_paused and self.transport is not None:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Take bytes again."""
+        if self._reading_paused:
+            self._reading_paused = False
+            if self.transport is not None:
+                self.transport.resume_reading()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It stands."""
+        self.transport = transport  # type: ignore[assignment]
+        self._pool.links.add(self)
+
+    # --- the question
+
+    def ask(self, head: bytes, body: bytes | Body, *, chunked: bool, with_answer_body: bool) -> Question:
+        """Send a question; its answer's head comes through the question's future."""
+        question = self.question = Question(self._loop)
+        self._left = 0
+        self._last = False
+        self.idle_since = INF
+        if not with_answer_body:
+            self._parser = response_parser(self, self._loop, with_body=False)
+        elif self._parser is None:
+            self._parser = response_parser(self, self._loop, with_body=True)
+        self.deadline = self._pool.now() + self._pool.first_byte_timeout
+        transport = self.transport
+        assert transport is not None
+        if isinstance(body, bytes):
+            transport.write(head + body if len(body) <= 2**14 else head)
+            if len(body) > 2**14:
+                transport.write(body)
+        else:
+            transport.write(head)
+            question.upload = self._loop.create_task(self._upload(question, body, chunked), name="upload")
+        # What the kernel refuses at once was not sent; on both loops a write to a reset socket closes the transport.
+        question.sent = not transport.is_closing()
+        return question
+
+    async def _upload(self, question: Question, body: Body, chunked: bool) -> None:
+        declared = None if chunked else body.length
+        sent = 0
+        try:
+            self.deadline = INF  # the client's clock runs, not the upstream's
+            async for piece in body:
+                transport = self.transport
+                if transport is None or self.question is not question:
+                    return
+                sent += len(piece)
+                if declared is not None and sent > declared:
+                    raise ProxyError(f"A body of {declared} bytes went on after its end.")
+                if chunked:
+                    transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+                else:
+                    transport.write(piece)
+                if self._writing_paused:
+                    await self._taken(question)
+            if declared is not None and sent < declared:
+                raise ProxyError(f"A body of {declared} bytes ended after {sent}.")
+            if chunked and self.transport is not None:
+                self.transport.write(b"0\r\n\r\n")
+            question.upload = None
+            if not question.heard:
+                self.deadline = self._pool.now() + self._pool.first_byte_timeout
+        except ProxyError as error:
+            self._fail(question, error)
+        except ConnectionError as error:
+            self._fail(question, ClientLeft(str(error)))
+        except Exception as error:  # the body is a plugin's: what it raises ends the question, not the upload alone
+            self._fail(question, error)
+
+    async def _taken(self, question: Question) -> None:
+        """Wait until the upstream has taken what was written: its clock, while the client's stands."""
+        if not question.heard:
+            self.deadline = self._pool.now() + self._pool.idle_timeout
+        self._drain = self._loop.create_future()
+        await self._drain
+        if not question.heard:
+            self.deadline = INF
+
+    def pause_writing(self) -> None:
+        """The upstream is slow to take."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """The upstream takes bytes again."""
+        self._writing_paused = False
+        drain, self._drain = self._drain, None
+        if drain is not None and not drain.done():
+            drain.set_result(None)
+
+    # --- the answer
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of an answer; whatever nobody asked for ends the connection."""
+        question = self.question
+        if question is None:
+            self.abort()
+        elif self._left:
+            self._count(question, data)
+        else:
+            self._parse(question, data)
+
+    def _parse(self, question: Question, data: bytes) -> None:
+        try:
+            messages, _, _ = self._parser.feed_data(data)
+        except Exception as error:  # the parser's errors have no common base; any of them means a broken answer
+            self._fail(question, UpstreamError(f"broken answer: {type(error).__name__}", sent=True))
+            return
+        for message, stream in messages:
+            if message.code < 200 and message.code != 101:
+                continue  # 100, 102, 103: the answer is still to come
+            if question.heard:
+                self._last = True  # a second answer to one question: nobody gets it, and nothing more is asked here
+                break
+            if complaint := _complaint(message):
+                self._fail(question, UpstreamError(complaint, sent=True))
+                return
+            self._head(question, message, stream)
+        if question.heard and question.stream.is_eof() and self.question is question:
+            self._finish(question)
+
+    def _head(self, question: Question, message: Any, stream: StreamReader) -> None:
+        question.heard = True
+        question.stream = stream
+        self.deadline = INF  # from here on the clock runs only while somebody asks for bytes
+        if message.should_close:
+            self._last = True
+        if stream is not EMPTY_PAYLOAD and not stream.is_eof() and not message.chunked:
+            length = message.headers.get("Content-Length")
+            if length is not None:
+                self._left = int(length) - stream.total_bytes
+        if question.upload is not None and message.code >= 300:
+            self._stop_upload(question)  # refused early: an early 2xx goes on
+        if not question.head.done():
+            question.head.set_result((message, stream))
+
+    def _count(self, question: Question, data: bytes) -> None:
+        if len(data) > self._left:
+            data = data[: self._left]
+            self._last = True
+        self._left -= len(data)
+        question.stream.feed_data(data)
+        if not self._left:
+            self._parser = None  # it still waits for this body
+            question.stream.feed_eof()
+            self._finish(question)
+
+    def _finish(self, question: Question) -> None:
+        self.question = None
+        self.deadline = INF
+        if self._reading_paused:
+            self.resume_reading()
+        if question.upload is not None:
+            self._stop_upload(question)
+        if question.stream is EMPTY_PAYLOAD:
+            self._parser = None  # it may be one for HEAD
+        if self._last or self.transport is None:
+            self.close()
+        else:
+            self.idle_since = self._pool.now()
+            self._pool.rest(self)
+
+    def _stop_upload(self, question: Question) -> None:
+        self._last = True
+        upload, question.upload = question.upload, None
+        if upload is not None and upload is not asyncio.current_task(self._loop):
+            upload.cancel()
+
+    def expect(self, question: Question) -> None:
+        """Somebody waits for bytes of that answer: the upstream's clock runs."""
+        if self.question is question:
+            self.deadline = self._pool.now() + self._pool.idle_timeout
+
+    def expected(self, question: Question) -> None:
+        """They came. The link may serve another question by now, whose clock is not ours to stop."""
+        if self.question is question:
+            self.deadline = INF
+
+    # --- the end
+
+    def _fail(self, question: Question, error: BaseException) -> None:
+        """Whoever waits hears it; the connection goes."""
+        if self.question is question:
+            self.question = None
+            self.deadline = INF
+            if not question.head.done():
+                question.head.set_exception(error)
+                question.head.exception()  # who asked may have been cancelled: heard, in any case
+            elif not question.stream.is_eof():
+                question.stream.set_exception(error)
+        self._stop_upload(question)
+        self.abort()
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        question = self.question
+        if question is None:
+            self.close()
+            return
+        what = "the answer stood still" if question.heard else "no answer in time"
+        self._fail(question, UpstreamError(what, sent=question.sent, timeout=True))
+
+    def cancel(self, question: Question) -> None:
+        """Who asked no longer wants to know. Does nothing once the link serves another question."""
+        if self.question is question:
+            self.question = None
+            self._stop_upload(question)
+            self.abort()
+
+    def close(self) -> None:
+        """Hang up."""
+        self.idle_since = INF
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone: end of an answer that runs until the close, or a break."""
+        question = self.question
+        if question is not None and not question.heard and exc is not None:
+            self._salvage()
+            question = self.question
+        self.transport = None
+        self._pool.links.discard(self)
+        drain, self._drain = self._drain, None
+        if drain is not None and not drain.done():
+            drain.cancel()
+        if question is None:
+            return
+        if not question.heard:
+            self._fail(question, UpstreamError("closed before it answered", sent=question.sent))
+        elif self._left or exc is not None:
+            self._fail(question, UpstreamError("the answer broke off", sent=True))
+        else:
+            try:
+                self._parser.feed_eof()
+            except Exception:
+                self._fail(question, UpstreamError("the answer broke off", sent=True))
+            else:
+                self._last = True
+                self._finish(question)
+
+    def _salvage(self) -> None:
+        """Read an answer that came before the reset that our own upload provoked.
+
+        A server that refuses early and hangs up with our bytes unread resets the connection. The write fails first, and
+        asyncio gives the socket up with the answer still in it. uvloop has closed the socket by now, and TLS has its
+        own buffers, so this is for plain sockets on the stock loop.
+        """
+        transport = self.transport
+        if type(transport).__module__ != "asyncio.selector_events":
+            return
+        sock = transport.get_extra_info("socket")  # type: ignore[union-attr]
+        reader: Callable[[int, int], bytes] = os.read
+        try:
+            while self.question is not None and (data := reader(sock.fileno(), 2**16)):
+                self.data_received(data)
+        except OSError:
+            return
+
+    def stale(self, now: float, life: float) -> bool:
+        """Has the peer hung up, or said something unasked? One poll: what the kernel knows and the loop does not."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or now - self.idle_since > life:
+            return True
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+        return bool(self._poll.poll(0))
+
+
+def _complaint(message: Any) -> str | None:
+    """Why an answer's framing can't be believed; None when it can. Both lengths at once is how answers are smuggled."""
+    if message.code == 101:
+        return "an upgrade that nobody asked for"
+    headers = message.headers
+    encoding = headers.get("Transfer-Encoding")
+    if encoding is not None:
+        if "Content-Length" in headers:
+            return "an answer with two lengths"
+        if encoding.strip().lower() != "chunked" or len(headers.getall("Transfer-Encoding")) > 1:
+            return "an answer in a transfer coding that nobody asked for"
+    elif len(headers.getall("Content-Length", ())) > 1:
+        return "an answer with two lengths"
+    return None

@@ -1,0 +1,285 @@
+"""The public side: requests come in as values, answers go out as bytes, and whoever leaves is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import perf_counter
+
+from ..core.engine import Engine
+from ..core.render import render
+from ..model.body import EMPTY, Body
+from ..model.errors import BodyConsumed, BodyTooLarge, ClientLeft, ProxyError, Rejected
+from ..model.exchange import Client, Exchange, Outcome
+from ..model.message import Headers, Request, Response
+from . import websocket
+from .headers import CONNECTION, LENGTH, OUTWARD_FILTER, head
+from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+TOGETHER = 2**14  # a body up to this size is written in one piece with its head
+BODILESS = frozenset((204, 304))
+
+
+class ClientBody(Body):
+    """The client's body, pulled as it is read; `100 Continue` goes out with the first pull (RFC 9110 §10.1.1)."""
+
+    __slots__ = ("_connection", "_expects", "_limit", "_read", "_stream", "_whole", "length")
+
+    def __init__(self, connection: Connection, length: int | None, *, expects: bool) -> None:
+        self._connection = connection
+        self._stream = connection.payload
+        self._expects = expects
+        self._limit: float = INF
+        self._whole: bytes | None = None
+        self._read = False
+        self.length = length
+
+    def allow(self, limit: int) -> None:
+        """Refuse a longer one: at once when its length is declared, else when it has come that far."""
+        super().allow(limit)
+        self._limit = limit
+
+    def now(self) -> bytes | None:
+        """All of it, when it has come before anybody read."""
+        if self._whole is None and not self._read and self._stream.is_eof() and self._stream.exception() is None:
+            whole = self._stream.read_nowait()
+            if len(whole) > self._limit:
+                raise BodyTooLarge(int(self._limit))
+            self._whole = whole
+        return self._whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body in the pieces in which it comes; raises Rejected, RequestTimeout or ClientLeft when it breaks off."""
+        whole = self.now()
+        if whole is not None:
+            if whole:
+                yield whole
+            return
+        if self._read:
+            raise BodyConsumed
+        self._read = True
+        connection, stream = self._connection, self._stream
+        if self._expects and connection.transport is not None:
+            connection.transport.write(CONTINUE)
+        size = 0
+        while True:
+            piece = stream.read_nowait()
+            if not piece:
+                if stream.is_eof():
+                    return
+                connection.asked_since = connection.now()
+                try:
+                    piece = await stream.readany()
+                except ProxyError:
+                    raise
+                except Exception as exc:
+                    raise ClientLeft("The client left before its request was complete.") from exc
+                finally:
+                    connection.asked_since = INF
+                if not piece:
+                    return
+            size += len(piece)
+            if size > self._limit:
+                raise BodyTooLarge(int(self._limit))
+            yield piece
+
+
+class Edge:
+    """Takes requests from the listener, has the engine answer them, and writes the answers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.listener = Listener(self._handle, self._refuse)
+
+    async def _handle(self, incoming: Incoming | Upgrade) -> Sent | object:
+        message, connection = incoming.message, incoming.connection
+        http11 = message.version == (1, 1)
+        body: Body = EMPTY
+        if incoming.payload is not EMPTY_PAYLOAD:
+            length = None if message.chunked else int(message.headers.get("Content-Length", 0))
+            expects = http11 and message.headers.get("Expect", "").lower() == "100-continue"
+            body = ClientBody(connection, length, expects=expects)
+        request = Request(message.method, message.path, Headers(message.raw_headers, message.headers), body)
+        exchange = self._engine.open(request, Client(_address(connection), (1, 1) if http11 else (1, 0)))
+        incoming.exchange = exchange
+        task = asyncio.current_task()
+        assert task is not None
+        exchange.cancel = task.cancel
+        delivery = Delivery(connection, exchange)
+        try:
+            response = delivery.response = await self._engine.ask(exchange)
+            if response.socket is not None and isinstance(incoming, Upgrade):
+                return await self._socket(incoming, exchange, response, delivery)
+            keep = not message.should_close and incoming.payload.is_eof()
+            await delivery.write(response, self._engine.marks(exchange), method=request.method, http11=http11, keep=keep)
+            return KEPT if keep and delivery.complete else CLOSED
+        except asyncio.CancelledError:
+            delivery.break_off()
+            raise
+        except Exception as error:
+            # Nothing gets out to aiohttp: it would answer a second time, in its own words.
+            exchange.error = exchange.error or error
+            if not isinstance(error, ProxyError | ConnectionError):
+                self._engine.log.error("delivery_crashed", id=exchange.id, exc_info=error)
+            delivery.break_off()
+            return CLOSED
+        finally:
+            self._engine.finish(exchange, delivery.outcome())
+            await delivery.aclose()
+
+    async def _socket(
+        self, upgrade: Upgrade, exchange: Exchange, response: Response, delivery: Delivery
+    ) -> Sent | object:
+        extra = [(name.decode(), value.decode()) for name, value in self._engine.marks(exchange)]
+        try:
+            delivery.status = 101
+            delivery.delivered = await websocket.serve(upgrade, response, extra)
+            delivery.complete = True
+        except Rejected as error:
+            refusal = render(error, exchange.id)
+            await delivery.write(refusal, [], method="GET", http11=True, keep=False)
+        return CLOSED
+
+    def _refuse(self, connection: Connection, error: Rejected) -> None:
+        """Answer what never became an exchange, and close."""
+        transport = connection.transport
+        self._engine.log.warning("request_unreadable", client=_address(connection), status=error.status, why=error.message)
+        if transport is None or transport.is_closing():
+            return
+        response = render(error, "unread")
+        start = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
+        pairs = [*response.headers.raw, (b"Connection", b"close")]
+        transport.write(head(start, pairs) + b"\r\n" + (response.body.now() or b""))
+
+    def sweep(self, *, header: float, body: float, stall: float) -> None:
+        """Run the clocks of clients and of exchanges; times in seconds."""
+        self.listener.sweep(header=header, body=body, stall=stall)
+        self._engine.sweep()
+
+
+class Delivery:
+    """One answer on its way to the client, and what became of it."""
+
+    __slots__ = ("_connection", "_exchange", "_transport", "complete", "delivered", "response", "status")
+
+    def __init__(self, connection: Connection, exchange: Exchange) -> None:
+        self._connection = connection
+        self._transport = connection.transport
+        self._exchange = exchange
+        self.status = 0
+        self.delivered = 0
+        self.complete = False
+        self.response: Response | None = None
+
+    async def write(
+        self, response: Response, marks: list[tuple[bytes, bytes]], *, method: str, http11: bool, keep: bool
+    ) -> None:
+        """Write the answer. Raises what ended it early; a connection must not live on after that."""
+        body = response.body
+        whole = body.now()
+        bodiless = method == "HEAD" or response.status in BODILESS or response.status < 200
+        pairs = self._pairs(response, marks, bodiless=bodiless, whole=whole)
+        chunked = not bodiless and whole is None and body.length is None
+        if chunked and http11:
+            pairs.append((b"Transfer-Encoding", b"chunked"))
+        elif chunked:
+            chunked = keep = False  # HTTP/1.0 has no chunks: the end of the connection is the end of the body
+        if not keep:
+            pairs.append((b"Connection", b"close"))
+        elif not http11:
+            pairs.append((b"Connection", b"keep-alive"))
+        start = head(b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason), pairs) + b"\r\n"
+        self.status = response.status
+        if bodiless:
+            self._put(start)
+            await body.aclose()
+        elif whole is not None:
+            if len(whole) <= TOGETHER:
+                self._put(start + whole)
+            else:
+                self._put(start)
+                self._put(whole)
+            self.delivered = len(whole)
+            await self._connection.drained()
+        else:
+            self._put(start)
+            await self._stream(body, chunked=chunked)
+        self.complete = not self._exchange.left
+
+    def _pairs(
+        self, response: Response, marks: list[tuple[bytes, bytes]], *, bodiless: bool, whole: bytes | None
+    ) -> list[tuple[bytes, bytes]]:
+        """The headers as they go out. Framing is worked out here, whatever a plugin left in them."""
+        length = len(whole) if whole is not None else response.body.length
+        pairs: list[tuple[bytes, bytes]] = []
+        told = False
+        for pair in response.headers.raw:
+            verdict = OUTWARD_FILTER[pair[0]]
+            if verdict == LENGTH:
+                if bodiless and response.status != 204:
+                    pairs.append(pair)  # what GET would have had
+                elif length is not None and not bodiless:
+                    pairs.append((pair[0], b"%d" % length))
+                told = True
+            elif verdict != CONNECTION and not verdict:
+                pairs.append(pair)
+        if not told and length is not None and not bodiless:
+            pairs.append((b"Content-Length", b"%d" % length))
+        return pairs + marks if marks else pairs
+
+    async def _stream(self, body: Body, *, chunked: bool) -> None:
+        declared = body.length
+        async for piece in body:
+            self.delivered += len(piece)
+            if declared is not None and self.delivered > declared:
+                raise ProxyError("The answer went on after its end.")
+            if chunked:
+                self._put(b"%x\r\n%b\r\n" % (len(piece), piece))
+            else:
+                self._put(piece)
+            await self._connection.drained()
+        if declared is not None and self.delivered != declared:
+            raise ProxyError("The answer ended too early.")
+        if chunked:
+            self._put(b"0\r\n\r\n")
+        await self._connection.drained()
+
+    def _put(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+        elif not self._exchange.keeps_going:
+            raise ConnectionResetError("the client left")
+        else:
+            self._exchange.left = True
+
+    def break_off(self) -> None:
+        """A truncated answer must look truncated: no clean end, no fake [DONE]."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        exchange = self._exchange
+        return Outcome(
+            status=self.status,
+            delivered=self.delivered,
+            complete=self.complete,
+            left=exchange.left or (not self.complete and self._connection.transport is None and exchange.error is None),
+            response=self.response,
+            attempts=exchange.attempts,
+            error=exchange.error,
+            seconds=perf_counter() - exchange.began,
+        )
+
+    async def aclose(self) -> None:
+        """Let go of both bodies."""
+        if self.response is not None and not self.complete:
+            await self.response.aclose()
+        await self._exchange.received.body.aclose()
+
+
+def _address(connection: Connection) -> str:
+    peer = connection.peername
+    return peer[0] if isinstance(peer, tuple) and peer else "unix"

@@ -1,0 +1,219 @@
+"""The innermost layer: a request goes out on a pooled connection, its answer's head comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from ..model.body import EMPTY, Body
+from ..model.errors import BodyConsumed, ProxyError, UpstreamError
+from ..model.message import Headers, Request, Response
+from ..model.services import Clock
+from .dial import Address
+from .headers import DROP, INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, head
+from .internals import EMPTY_PAYLOAD, StreamReader
+from .link import INF, Link, Question
+from .websocket import Sockets, wants_socket
+
+AGAIN = 3  # kept connections that may turn out dead before one question gives up
+REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))  # asked again without harm when a kept connection died
+WIDE = 2**18  # bytes held for a reader: larger pieces wake its task less often
+
+
+class Wire:
+    """One upstream's connections: an idle stack, the newest used first, and one timer for all of them."""
+
+    def __init__(
+        self,
+        base_url: str,
+        clock: Clock,
+        *,
+        connect_timeout: float = 5.0,
+        first_byte_timeout: float = 600.0,
+        idle_timeout: float = 300.0,
+        keepalive: float = 15.0,
+        ca_file: Path | None = None,
+    ) -> None:
+        self.address = Address(base_url, ca_file=ca_file)
+        self.now = clock.now
+        self.connect_timeout = connect_timeout
+        self.first_byte_timeout = first_byte_timeout
+        self.idle_timeout = idle_timeout
+        self.keepalive = keepalive  # OpenAI's edge closes idle connections after a minute or so; stay well below
+        self.links: set[Link] = set()
+        self._idle: list[Link] = []
+        self._sockets = Sockets(self)
+        self._timer: asyncio.TimerHandle | None = None
+        self._tick = min(1.0, max(0.02, min(first_byte_timeout, idle_timeout, keepalive) / 8))
+
+    async def send(self, request: Request) -> Response:
+        """Ask, and return when the answer's head is here. Raises UpstreamError when none comes."""
+        if wants_socket(request):
+            return await self._sockets.open(request)
+        body = request.body
+        whole = body.now()
+        chunked = body.length is None
+        start = self._head(request, chunked)
+        out: bytes | Body = body if whole is None else _one_chunk(whole) if chunked else whole
+        tries = 0
+        while True:
+            link = self._take()
+            fresh = link is None
+            if link is None:
+                link = await self._dial()
+            question = link.ask(start, out, chunked=chunked, with_answer_body=request.method != "HEAD")
+            try:
+                message, stream = await question.head
+            except UpstreamError as error:
+                tries += 1
+                harmless = not error.sent or request.method in REPEATABLE
+                if fresh or error.timeout or whole is None or tries > AGAIN or not harmless:
+                    raise
+            except BaseException:
+                link.cancel(question)
+                raise
+            else:
+                return _response(link, question, message, stream)
+
+    def _head(self, request: Request, chunked: bool) -> bytes:
+        address = self.address
+        pairs = end_to_end(request.headers.raw, INWARD_FILTER)
+        length = request.body.length
+        if chunked:
+            pairs = [pair for pair in pairs if INWARD_FILTER[pair[0]] != LENGTH]
+            pairs.append((b"Transfer-Encoding", b"chunked"))
+        else:
+            declared = [pair[1] for pair in pairs if INWARD_FILTER[pair[0]] == LENGTH]
+            if declared != [b"%d" % length] and (length or declared):
+                # A plugin changed the body and not its header: never without framing, never with another's.
+                pairs = [pair for pair in pairs if INWARD_FILTER[pair[0]] != LENGTH]
+                pairs.append((b"Content-Length", b"%d" % length))
+        method = request.method.encode("ascii")
+        start = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, address.target(request.target), address.header)
+        return head(start, pairs) + b"\r\n"
+
+    # --- the pool
+
+    def _take(self) -> Link | None:
+        now = self.now()
+        while self._idle:
+            link = self._idle.pop()
+            if not link.stale(now, self.keepalive):
+                return link
+            link.close()
+        return None
+
+    def rest(self, link: Link) -> None:
+        """A link has answered and may be asked again."""
+        self._idle.append(link)
+
+    async def _dial(self) -> Link:
+        loop = asyncio.get_running_loop()
+        link = await self.address.connect(lambda: Link(self, loop), timeout=self.connect_timeout, now=self.now)
+        if self._timer is None:
+            self._timer = loop.call_later(self._tick, self._sweep)
+        return link
+
+    def _sweep(self) -> None:
+        self.sweep()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._tick, self._sweep) if self.links else None
+
+    def sweep(self) -> None:
+        """Run every link's clock: deadlines of those that are asked, age of those that are idle."""
+        now = self.now()
+        old = now - self.keepalive
+        for link in tuple(self.links):
+            if link.deadline < now:
+                link.expire()
+            elif link.idle_since < old:
+                link.close()
+        self._idle = [link for link in self._idle if link.idle_since != INF]
+
+    async def aclose(self) -> None:
+        """Hang up everywhere."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for link in tuple(self.links):
+            link.abort()
+        await self._sockets.aclose()
+
+    async def dial(self) -> None:
+        """Connect once, to see whether it can be done; raises UpstreamError."""
+        (await self._dial()).close()
+
+
+def _one_chunk(whole: bytes) -> bytes:
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole) if whole else b"0\r\n\r\n"
+
+
+def _response(link: Link, question: Question, message: Any, stream: StreamReader) -> Response:
+    raw = message.raw_headers
+    body: Body = EMPTY
+    headers = tuple(end_to_end(raw, OUTWARD_FILTER))
+    if stream is not EMPTY_PAYLOAD:
+        length = None if message.chunked else message.headers.get("Content-Length")
+        body = AnswerBody(link, question, stream, None if length is None else int(length))
+    reason = message.reason.encode("utf-8", "surrogateescape")
+    return Response(message.code, Headers(headers), body, reason=reason)
+
+
+class AnswerBody(Body):
+    """An upstream's answer, pulled as it is read; the upstream's clock runs only while somebody asks for bytes."""
+
+    __slots__ = ("_link", "_question", "_read", "_stream", "_whole", "length")
+
+    def __init__(self, link: Link, question: Question, stream: StreamReader, length: int | None) -> None:
+        self._link = link
+        self._question = question
+        self._stream = stream
+        self._whole: bytes | None = None  # all of it, where it was here at once
+        self._read = False  # somebody took it piece by piece
+        self.length = length
+
+    def now(self) -> bytes | None:
+        """All of it, when it has come before anybody read."""
+        if self._whole is None and not self._read and self._stream.is_eof() and self._stream.exception() is None:
+            self._whole = self._stream.read_nowait()
+        return self._whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The answer in the pieces in which it comes; raises UpstreamError when it breaks off."""
+        whole = self.now()
+        if whole is not None:
+            if whole:
+                yield whole
+            return
+        if self._read:
+            raise BodyConsumed
+        self._read = True
+        stream, link, question = self._stream, self._link, self._question
+        stream.set_read_chunk_size(WIDE)
+        try:
+            while True:
+                piece = stream.read_nowait()
+                if not piece:
+                    if stream.is_eof():
+                        return
+                    link.expect(question)
+                    piece = await stream.readany()
+                    link.expected(question)
+                    if not piece:
+                        return
+                yield piece
+        except ProxyError:
+            raise
+        except Exception as exc:
+            raise UpstreamError("the answer broke off", sent=True) from exc
+        finally:
+            if not stream.is_eof():
+                link.cancel(question)
+
+    async def aclose(self) -> None:
+        """Stop the answer: its connection goes, unless it has all come."""
+        if not self._stream.is_eof():
+            self._link.cancel(self._question)
+        await super().aclose()

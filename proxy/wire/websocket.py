@@ -1,0 +1,248 @@
+"""WebSockets: aiohttp's client towards the upstream, its server towards the client, messages in between.
+
+Sockets stay on aiohttp's session: they are few and long, so its weight doesn't count, and its frame code does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import ClientSession, ClientTimeout, ClientWSTimeout, DummyCookieJar, TCPConnector, WSMsgType, web
+from aiohttp.client_exceptions import ClientConnectorError, ClientError, WSServerHandshakeError
+from multidict import CIMultiDict
+from yarl import URL
+
+from ..model.body import Bytes
+from ..model.errors import Rejected, UpstreamError
+from ..model.message import Headers, Request, Response
+from ..model.socket import Message, Socket
+from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end
+
+if TYPE_CHECKING:
+    from .internals import Upgrade
+    from .upstream import Wire
+
+REFUSAL = 2**20  # bytes of a refused handshake's body that are handed on
+KINDS = {WSMsgType.TEXT: "text", WSMsgType.BINARY: "binary", WSMsgType.PING: "ping", WSMsgType.PONG: "pong"}
+# The handshake of each side is that side's own (RFC 6455 §4): keys, versions and extensions never cross.
+HANDSHAKE = frozenset(
+    (
+        b"sec-websocket-key",
+        b"sec-websocket-version",
+        b"sec-websocket-extensions",
+        b"sec-websocket-accept",
+        b"sec-websocket-protocol",
+        b"content-length",
+    )
+)
+AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+def wants_socket(request: Request) -> bool:
+    """Whether the request asks to be upgraded to a WebSocket."""
+    for name, value in request.headers.raw:
+        if len(name) == 7 and name.lower() == b"upgrade":
+            return value.lower() == b"websocket"
+    return False
+
+
+class _Refused(Exception):
+    """The upstream answered the handshake with something else than 101."""
+
+    def __init__(self, status: int, reason: str, raw: Any, body: bytes) -> None:
+        super().__init__(status)
+        self.response = Response(
+            status,
+            Headers(tuple(end_to_end(raw, OUTWARD_FILTER))).replaced(content_length=str(len(body))),
+            Bytes(body),
+            reason=reason.encode("utf-8", "surrogateescape"),
+        )
+
+
+class Sockets:
+    """The upstream's end: one session for one upstream, opened with the first socket."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._session: ClientSession | None = None
+
+    async def open(self, request: Request) -> Response:
+        """Shake hands; 101 with a socket, or the upstream's refusal as it is. Raises UpstreamError."""
+        address = self._wire.address
+        offered = [p.strip() for line in request.headers.getall("Sec-WebSocket-Protocol") for p in line.split(",")]
+        pairs = Headers(tuple(end_to_end(request.headers.raw, INWARD_FILTER))).without(HANDSHAKE)
+        scheme = "wss" if address.tls else "ws"
+        authority = address.header.decode("ascii")
+        url = URL(f"{scheme}://{authority}{address.target(request.target).decode('utf-8', 'surrogateescape')}", encoded=True)
+        headers = CIMultiDict(pairs.view)
+        if offered:
+            headers["Sec-WebSocket-Protocol"] = ", ".join(offered)
+        try:
+            # The whole handshake counts as a first byte: nothing of it can be billed.
+            async with asyncio.timeout(self._wire.connect_timeout + self._wire.first_byte_timeout):
+                peer = await self._open_session().ws_connect(
+                    url,
+                    headers=headers,
+                    protocols=offered,
+                    autoclose=False,
+                    autoping=False,
+                    max_msg_size=0,
+                    timeout=ClientWSTimeout(ws_close=10.0),
+                )
+        except _Refused as refused:
+            return refused.response
+        except TimeoutError as exc:
+            raise UpstreamError("no socket in time", sent=True, timeout=True) from exc
+        except ClientConnectorError as exc:
+            raise UpstreamError("no connection", sent=False) from exc
+        except (ClientError, WSServerHandshakeError, OSError) as exc:
+            raise UpstreamError("the socket's handshake failed", sent=True) from exc
+        raw = peer._response.raw_headers  # noqa: SLF001 - the 101's own headers have no public name
+        out = Headers(tuple(end_to_end(raw, OUTWARD_FILTER))).without(HANDSHAKE)
+        if peer.protocol:
+            out = out.replaced(sec_websocket_protocol=peer.protocol)
+        return Response(101, out, socket=UpstreamSocket(peer))
+
+    def _open_session(self) -> ClientSession:
+        if self._session is None:
+            address = self._wire.address
+            self._session = ClientSession(
+                connector=TCPConnector(limit=0, ssl=address.context if address.context is not None else True),
+                cookie_jar=DummyCookieJar(),
+                timeout=ClientTimeout(total=None, sock_connect=self._wire.connect_timeout),
+                auto_decompress=False,
+                skip_auto_headers=AUTO,
+                middlewares=(_refusal_with_body,),
+            )
+        return self._session
+
+    async def aclose(self) -> None:
+        """Close every socket of the session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _refusal_with_body(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Keep a refused handshake's body, which aiohttp's own error drops, and follow no redirect."""
+    response = await handler(request)
+    if response.status != 101:
+        body = b""
+        with suppress(ClientError, TimeoutError):
+            while len(body) < REFUSAL and (piece := await response.content.read(REFUSAL - len(body))):
+                body += piece
+        response.close()
+        raise _Refused(response.status, response.reason or "", response.raw_headers, body)
+    return response
+
+
+class UpstreamSocket:
+    """The upstream's end of a socket."""
+
+    def __init__(self, peer: Any) -> None:
+        self._peer = peer
+
+    async def receive(self) -> Message:
+        """The upstream's next message; `close` once it has ended, 1006 when it broke off."""
+        return _message(await self._peer.receive(), self._peer)
+
+    async def send(self, message: Message) -> None:
+        """Send to the upstream."""
+        await _send(self._peer, message)
+
+    async def close(self, code: int = 1000, reason: bytes = b"") -> None:
+        """End it."""
+        await self._peer.close(code=code, message=reason)
+
+
+def _message(raw: Any, end: Any) -> Message:
+    kind = KINDS.get(raw.type)
+    if kind is not None:
+        data = raw.data.encode() if isinstance(raw.data, str) else bytes(raw.data)
+        return Message(kind, data)  # type: ignore[arg-type]
+    if raw.type is WSMsgType.CLOSE:
+        return Message("close", (raw.extra or "").encode(), raw.data or 1005)
+    return Message("close", b"", end.close_code or 1006)
+
+
+async def _send(end: Any, message: Message) -> None:
+    if message.kind == "text":
+        await end.send_str(message.data.decode())
+    elif message.kind == "binary":
+        await end.send_bytes(message.data)
+    elif message.kind == "ping":
+        await end.ping(message.data)
+    elif message.kind == "pong":
+        await end.pong(message.data)
+    else:
+        await end.close(code=_sendable(message.code), message=message.data)
+
+
+def _sendable(code: int) -> int:
+    """1005, 1006 and 1015 are never sent (RFC 6455 §7.4.1): no code becomes 1000, a break becomes 1011."""
+    return {1005: 1000, 1006: 1011, 1015: 1011}.get(code, code)
+
+
+async def serve(request: Upgrade, response: Response, extra: list[tuple[str, str]]) -> int:
+    """Shake hands with the client and carry messages both ways until one side ends. Returns bytes sent to the client."""
+    socket = response.socket
+    assert socket is not None
+    chosen = response.headers.get("Sec-WebSocket-Protocol")
+    end = web.WebSocketResponse(
+        protocols=(chosen,) if chosen else (), autoping=False, autoclose=False, compress=False, max_msg_size=0
+    )
+    for name, value in [*response.headers.without(HANDSHAKE).view.items(), *extra]:
+        end.headers.add(name, value)
+    try:
+        await end.prepare(request)
+    except web.HTTPException as exc:
+        await socket.close(1001)
+        raise Rejected("The WebSocket handshake is not a valid one.") from exc
+    carried = _Carried(socket, end)
+    await carried.run()
+    return carried.delivered
+
+
+class _Carried:
+    """Both directions of one socket; the first to end ends the other."""
+
+    def __init__(self, upstream: Socket, client: Any) -> None:
+        self._upstream = upstream
+        self._client = client
+        self.delivered = 0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        ways = [loop.create_task(self._inward(), name="socket-in"), loop.create_task(self._outward(), name="socket-out")]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            with suppress(Exception):
+                await self._upstream.close(1001)
+            with suppress(Exception):
+                await self._client.close(code=1011)
+
+    async def _inward(self) -> None:
+        while True:
+            message = _message(await self._client.receive(), self._client)
+            if message.kind == "close":
+                await self._upstream.close(_sendable(message.code), message.data)
+                with suppress(Exception):
+                    await self._client.close(code=_sendable(message.code), message=message.data)
+                return
+            await self._upstream.send(message)
+
+    async def _outward(self) -> None:
+        while True:
+            message = await self._upstream.receive()
+            if message.kind != "close":
+                self.delivered += len(message.data)
+            await _send(self._client, message)
+            if message.kind == "close":
+                return
