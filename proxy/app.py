@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .core.chain import Inner
 from .core.credential import Credential
 from .core.engine import Engine, Generation, Lane, Placed
 from .core.routes import Route, Routes
@@ -55,7 +56,7 @@ class House:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Build the first generation and open the listener; raises OSError or what a plugin raised, half-starting nothing."""
+        """Build the first generation and open the listener; raises OSError or what a plugin raised, and leaves nothing."""
         if self.config.unbuilt:
             self.log.warning("settings_without_effect", settings=list(self.config.unbuilt))
         self.engine.swap(await self._generation(self.config))
@@ -67,7 +68,7 @@ class House:
         self._sweep()
 
     async def reload(self, config: Config) -> None:
-        """Put a new config to work for new exchanges. The listener stays; a plugin that can't start leaves all as it was."""
+        """Put a new config to work for new exchanges; the listener stays. Raises what a plugin raised, all as it was."""
         self.engine.swap(await self._generation(config))
         self.config = config
 
@@ -141,11 +142,11 @@ class House:
             idle_timeout=table.idle_timeout,
             ca_file=table.ca_file,
         )
-        translates = bool(table.api_key or table.headers)
-        layers = ()
-        if translates:
-            layers = (("credential", Credential(table.api_key, auth=table.auth, headers=table.headers)),)
-        return Upstream(name, wire, layers, translates)
+        swaps = table.has_credential
+        layers: tuple[tuple[str, Inner], ...] = ()
+        if swaps or table.headers:
+            layers = (("credential", Credential(table.api_key, auth=table.auth, headers=table.headers, swaps=swaps)),)
+        return Upstream(name, wire, layers)
 
 
 def _silent(*_: object) -> None:

@@ -46,9 +46,14 @@ SOCKET_KEY = "openai-insecure-api-key."  # how browsers carry a key into a socke
 
 
 class Credential:
-    """One upstream's credential. Several keys are used in turn."""
+    """One upstream's credential and headers. Several keys are used in turn.
 
-    def __init__(self, keys: Sequence[Secret], *, auth: Auth, headers: Mapping[str, Secret]) -> None:
+    `swaps`: a secret of ours takes the place of the caller's. Without one the caller's own things go through, and the
+    upstream's come back, as they are.
+    """
+
+    def __init__(self, keys: Sequence[Secret], *, auth: Auth, headers: Mapping[str, Secret], swaps: bool) -> None:
+        self._swaps = swaps
         self._header = b"api-key" if auth == "api-key" else b"Authorization"
         prefix = "" if auth == "api-key" else "Bearer "
         self._values = itertools.cycle([f"{prefix}{key.reveal()}".encode() for key in keys]) if keys else None
@@ -60,12 +65,21 @@ class Credential:
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         """Swap the caller's things for the upstream's, ask, and keep the account's things to ourselves."""
         own = self._own
-        pairs = [pair for pair in request.headers.raw if not _callers(low := pair[0].lower()) and low not in own]
+        swaps = self._swaps
+        pairs = [
+            pair
+            for pair in request.headers.raw
+            if (low := pair[0].lower()) not in own and not (swaps and _callers(low))
+        ]
         if self._values is not None:
             pairs.append((self._header, next(self._values)))
         pairs += self._more
-        headers = _without_socket_key(Headers(tuple(pairs)))
+        headers = Headers(tuple(pairs))
+        if swaps:
+            headers = _without_socket_key(headers)
         response = await forward(Request(request.method, request.target, headers, request.body, request.upstream))
+        if not swaps:
+            return response
         raw = response.headers.raw
         kept = tuple([pair for pair in raw if not _accounts(pair[0].lower())])
         return response if len(kept) == len(raw) else replace(response, headers=Headers(kept))

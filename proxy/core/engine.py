@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from .render import render
 from .routes import Route, Routes
 from .upstreams import Upstreams
 
+GRACE = 5.0  # seconds for what was cancelled to end, and for finishers to run
 Report = Callable[[Exchange, Outcome], None]
 
 
@@ -54,7 +55,7 @@ class Generation:
 
     def __init__(self, upstreams: Upstreams) -> None:
         self.upstreams = upstreams
-        self.routes: Routes = Routes(())
+        self.routes: Routes[Lane] = Routes(())
         self.exchanges = 0
         self._stack = AsyncExitStack()
         self._retired = False
@@ -84,7 +85,7 @@ class Generation:
             return await self.upstreams.ask(exchange, inward)
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
-        transparent = not placed and not self.upstreams[upstream].translates
+        transparent = not placed and not self.upstreams[upstream].layers
         return Lane(self, build(layers, door, log), upstream, transparent=transparent, **rest)
 
     def leave(self) -> None:
@@ -112,6 +113,7 @@ class Engine:
         self._report = report
         self._generation: Generation | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._emptied: asyncio.Event | None = None  # somebody waits for the last exchange
         # Ids are for people and logs; they are unique, not secret.
         self._boot = os.urandom(5).hex()
         self._count = itertools.count(1)
@@ -217,6 +219,8 @@ class Engine:
         if exchange not in self.live:
             return
         self.live.discard(exchange)
+        if self._emptied is not None and not self.live:
+            self._emptied.set()
         finishers = exchange.take_finishers()
         if isinstance(exchange.lane, Lane):
             self._report(exchange, outcome)
@@ -263,20 +267,23 @@ class Engine:
     async def drain(self, timeout: float) -> None:
         """Refuse what is new, let what runs end within `timeout` seconds, then cancel it; then wait for all tasks."""
         self.draining = True
-        loop = asyncio.get_running_loop()
-        end = loop.time() + timeout
-        while self.live and loop.time() < end:
-            await asyncio.sleep(0.02)
+        await self._quiet(timeout)
         for exchange in tuple(self.live):
             if exchange.cancel is not None:
                 exchange.cancel()
-        while self.live and loop.time() < end + 5:
-            await asyncio.sleep(0.01)
+        await self._quiet(GRACE)
         if self._generation is not None:
             generation, self._generation = self._generation, None
             self.spawn(generation.retire(), name="generation-retired")
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=max(5.0, end - loop.time()))
+            _, late = await asyncio.wait(self._tasks, timeout=GRACE)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    async def _quiet(self, timeout: float) -> None:
+        """Wait until no exchange is live, for `timeout` seconds at the most."""
+        if self.live:
+            self._emptied = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), timeout)

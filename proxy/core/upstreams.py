@@ -30,7 +30,6 @@ class Upstream:
     name: str
     wire: Wire
     layers: tuple[tuple[str, Inner], ...]
-    translates: bool  # whether a credential of ours is put in place of the caller's
 
 
 class Upstreams:

@@ -18,7 +18,7 @@ class Body:
         return b""
 
     def allow(self, limit: int) -> None:
-        """Let it be at most `limit` bytes; raises BodyTooLarge at once when it is known to be more, else as it is read."""
+        """Let it be at most `limit` bytes; raises BodyTooLarge now when it is known to be more, else as it is read."""
         if self.length is not None and self.length > limit:
             raise BodyTooLarge(limit)
 

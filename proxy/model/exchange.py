@@ -109,7 +109,7 @@ class Exchange(Slots):
         self._finishers: list[Finisher] | None = None
 
     def on_finish(self, call: Finisher) -> None:
-        """Have this called once when the exchange has ended, whatever happened; newest first, in a task of the app's."""
+        """Have this called once when the exchange has ended, whatever happened; newest first, in a task of its own."""
         if self._finishers is None:
             self._finishers = []
         self._finishers.append(call)

@@ -15,7 +15,9 @@ RawHeaders = tuple[tuple[bytes, bytes], ...]
 Transform = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
 
 # These describe the very bytes of a body; none survives a change of them (RFC 9110 §8, RFC 9530).
-OF_THE_BYTES = frozenset((b"content-length", b"content-encoding", b"etag", b"digest", b"content-digest", b"repr-digest"))
+OF_THE_BYTES = frozenset(
+    (b"content-length", b"content-encoding", b"etag", b"digest", b"content-digest", b"repr-digest")
+)
 
 
 class Headers:

@@ -16,8 +16,25 @@ from .refusal import Refusal, unknown_model
 
 # Everything the endpoint knows. `style` and `response_format` belonged to DALL-E: the GPT image models refuse them.
 _KNOWN = frozenset(
-    "prompt model n size quality background output_format output_compression moderation stream partial_images"
-    " complexity frame_count frame_duration_ms svg safety_identifier user".split()
+    [
+        "prompt",
+        "model",
+        "n",
+        "size",
+        "quality",
+        "background",
+        "output_format",
+        "output_compression",
+        "moderation",
+        "stream",
+        "partial_images",
+        "complexity",
+        "frame_count",
+        "frame_duration_ms",
+        "svg",
+        "safety_identifier",
+        "user",
+    ]
 )
 _FORMATS = ("png", "webp", "jpeg", "gif", "svg")
 _LONGEST_PROMPT = 32_000

@@ -21,10 +21,7 @@ def draw(
     """A picture of the prompt; `index` tells the pictures of one request apart."""
     digest = hashlib.sha256(prompt.encode("utf-8", "replace")).digest()
     hue = (int.from_bytes(digest[:2]) / 65536 + index * _GOLDEN) % 1
-    if transparent:
-        image = Image.new("RGBA", (width, height), (0, 0, 0, 0))
-    else:
-        image = _sky(width, height, hue)
+    image = Image.new("RGBA", (width, height), (0, 0, 0, 0)) if transparent else _sky(width, height, hue)
     card = _gate(image, hue)
     _letter(image, card, prompt, caption, hue)
     return image

@@ -1,4 +1,4 @@
-"""What tests stand on: the whole house over real sockets, an upstream that does as it is told, a client of raw bytes."""
+"""What tests stand on: the whole house over real sockets, an obedient upstream, a client of raw bytes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from ..app import House
-from ..core.config import load
+from ..core.config import Config, load
 from ..model.services import Clock
 from ..telemetry.log import make
 
@@ -66,12 +66,8 @@ async def serve(
     """Serve a TOML config; without a [server] table, on a free port of 127.0.0.1. Stops, drained, at the end."""
     if "[server]" not in config:
         config = ANYWHERE + config
-    with tempfile.TemporaryDirectory(prefix="framegate-test-") as folder:
-        path = Path(folder, "framegate.toml")
-        path.write_text(config)
-        read = load(path, environ or {})
     lines = io.BytesIO()
-    house = House(read, log=make("json", lines), clock=clock)
+    house = House(_read(config, environ or {}), log=make("json", lines), clock=clock)
     await house.start()
     try:
         yield Served(house, lines)
@@ -79,3 +75,10 @@ async def serve(
         if not drain:
             house.engine.draining = True
         await house.stop()
+
+
+def _read(config: str, environ: Mapping[str, str]) -> Config:
+    with tempfile.TemporaryDirectory(prefix="framegate-test-") as folder:
+        path = Path(folder, "framegate.toml")
+        path.write_text(config)
+        return load(path, environ)

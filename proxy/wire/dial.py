@@ -21,7 +21,7 @@ P = TypeVar("P", bound=asyncio.Protocol)
 class Address:
     """Where an upstream is, taken apart once."""
 
-    __slots__ = ("_known", "_until", "context", "host", "header", "port", "prefix", "query", "tls")
+    __slots__ = ("_known", "_until", "context", "header", "host", "port", "prefix", "query", "tls")
 
     def __init__(self, base_url: str, *, ca_file: Path | None = None) -> None:
         url: SplitResult = urlsplit(base_url)
@@ -29,8 +29,8 @@ class Address:
         self.host = url.hostname or ""
         usual = 443 if self.tls else 80
         self.port = url.port or usual
-        name = f"[{self.host}]" if ":" in self.host else self.host
-        self.header = (name if self.port == usual else f"{name}:{self.port}").encode("idna" if not name.isascii() else "ascii")
+        name = f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode("ascii")
+        self.header = (name if self.port == usual else f"{name}:{self.port}").encode("ascii")
         self.prefix = url.path.rstrip("/")
         self.query = url.query
         self.context: ssl.SSLContext | None = None

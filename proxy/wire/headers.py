@@ -39,6 +39,7 @@ MEANT = INWARD | {
 MEANT_PREFIXES = (b"x-forwarded-", b"x-framegate-", b"cf-", b"x-original-", b"x-rewrite-", b"x-admin-", b"x-internal-")
 
 KEEP, DROP, CONNECTION, LENGTH = 0, 1, 2, 3
+KEPT = (KEEP, LENGTH)
 REMEMBERED = 4096  # names; a client that makes up names can't grow it
 
 
@@ -92,7 +93,7 @@ def end_to_end(raw: RawHeaders, judge: Filter) -> list[tuple[bytes, bytes]]:
     named: frozenset[bytes] = frozenset()
     for pair in raw:
         verdict = judge[pair[0]]
-        if verdict == KEEP or verdict == LENGTH:
+        if verdict in KEPT:
             kept.append(pair)
         elif verdict == CONNECTION and pair[1] not in (b"keep-alive", b"close"):
             named = named_by_connection(raw)

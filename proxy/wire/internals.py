@@ -19,13 +19,13 @@ from aiohttp import web
 from aiohttp.http import HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, _ErrInfo  # noqa: PLC2701
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from aiohttp.web_request import BaseRequest
 
 from ..model.errors import ClientLeft, Rejected, RequestTimeout
 from ..model.exchange import Exchange
 
-__all__ = ["EMPTY_PAYLOAD", "CLOSED", "KEPT", "Connection", "Incoming", "Listener", "StreamReader", "Upgrade"]
+__all__ = ["CLOSED", "EMPTY_PAYLOAD", "KEPT", "Connection", "Incoming", "Listener", "StreamReader", "Upgrade"]
 
 TESTED = ((3, 14, 3), (3, 15, 0))
 LIMIT = 2**16  # bytes that a stream reader holds before it pauses its socket (twice this at the most)
@@ -136,10 +136,11 @@ Refuse = Callable[["Connection", Rejected], None]
 class Connection(RequestHandler):
     """aiohttp's server protocol with what it lacks: timers for the head and the body, one answer to a broken body."""
 
-    __slots__ = ("_heard", "_poll", "_progress", "asked_since", "head_since", "payload", "stalled_since")
+    __slots__ = ("_heard", "_listener", "_poll", "_progress", "asked_since", "head_since", "payload", "stalled_since")
 
     def __init__(self, listener: Listener, **kw: Any) -> None:
         super().__init__(listener, **kw)
+        self._listener = listener
         self.head_since = INF  # when the head that is coming began
         self.asked_since = INF  # since when somebody waits for bytes of the body
         self.stalled_since = INF  # since when the client has taken none of the answer
@@ -196,7 +197,7 @@ class Connection(RequestHandler):
         if now - self.head_since > header and self.waiting:
             self.head_since = INF
             if self._heard:
-                self._manager.refuse(self, RequestTimeout(f"The headers took longer than {header:g} s to come."))
+                self._listener.refuse(self, RequestTimeout(f"The headers took longer than {header:g} s to come."))
             self.force_close()
         elif now - self.asked_since > body:
             self.asked_since = INF
@@ -236,7 +237,7 @@ class Connection(RequestHandler):
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> Any:
         """Answer what could not be parsed, once, in our envelope, without a word of what was sent."""
-        self._manager.refuse(self, Rejected(_why(exc)))
+        self._listener.refuse(self, Rejected(_why(exc)))
         return CLOSED
 
 
@@ -274,6 +275,7 @@ class Listener(web.Server):
         """Run every connection's clocks."""
         now = self._loop.time()
         for connection in self.connections:
+            assert isinstance(connection, Connection)
             connection.sweep(now, header=header, body=body, stall=stall)
 
 

@@ -13,7 +13,7 @@ from ..model.errors import BodyConsumed, BodyTooLarge, ClientLeft, ProxyError, R
 from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from . import websocket
-from .headers import CONNECTION, LENGTH, OUTWARD_FILTER, head
+from .headers import KEEP, LENGTH, OUTWARD_FILTER, head
 from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -50,7 +50,7 @@ class ClientBody(Body):
         return self._whole
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body in the pieces in which it comes; raises Rejected, RequestTimeout or ClientLeft when it breaks off."""
+        """The body in the pieces in which it comes; raises Rejected, RequestTimeout or ClientLeft where it breaks."""
         whole = self.now()
         if whole is not None:
             if whole:
@@ -59,30 +59,32 @@ class ClientBody(Body):
         if self._read:
             raise BodyConsumed
         self._read = True
-        connection, stream = self._connection, self._stream
-        if self._expects and connection.transport is not None:
-            connection.transport.write(CONTINUE)
+        if self._expects and self._connection.transport is not None:
+            self._connection.transport.write(CONTINUE)
         size = 0
-        while True:
-            piece = stream.read_nowait()
-            if not piece:
-                if stream.is_eof():
-                    return
-                connection.asked_since = connection.now()
-                try:
-                    piece = await stream.readany()
-                except ProxyError:
-                    raise
-                except Exception as exc:
-                    raise ClientLeft("The client left before its request was complete.") from exc
-                finally:
-                    connection.asked_since = INF
-                if not piece:
-                    return
+        while piece := await self._next():
             size += len(piece)
             if size > self._limit:
                 raise BodyTooLarge(int(self._limit))
             yield piece
+
+    async def _next(self) -> bytes:
+        """What has come, or what comes next; the client's clock runs while we wait."""
+        connection, stream = self._connection, self._stream
+        try:
+            piece = stream.read_nowait()
+            if piece or stream.is_eof():
+                return piece
+            connection.asked_since = connection.now()
+            return await stream.readany()
+        except ProxyError:
+            raise
+        except Exception as exc:  # aiohttp's own: a broken body, or a connection that went
+            if connection.transport is None:
+                raise ClientLeft("The client left before its request was complete.") from exc
+            raise Rejected("The body is broken: it can't be read.") from exc
+        finally:
+            connection.asked_since = INF
 
 
 class Edge:
@@ -112,7 +114,9 @@ class Edge:
             if response.socket is not None and isinstance(incoming, Upgrade):
                 return await self._socket(incoming, exchange, response, delivery)
             keep = not message.should_close and incoming.payload.is_eof()
-            await delivery.write(response, self._engine.marks(exchange), method=request.method, http11=http11, keep=keep)
+            await delivery.write(
+                response, self._engine.marks(exchange), method=request.method, http11=http11, keep=keep
+            )
             return KEPT if keep and delivery.complete else CLOSED
         except asyncio.CancelledError:
             delivery.break_off()
@@ -125,8 +129,10 @@ class Edge:
             delivery.break_off()
             return CLOSED
         finally:
-            self._engine.finish(exchange, delivery.outcome())
-            await delivery.aclose()
+            try:
+                await delivery.aclose()
+            finally:
+                self._engine.finish(exchange, delivery.outcome())
 
     async def _socket(
         self, upgrade: Upgrade, exchange: Exchange, response: Response, delivery: Delivery
@@ -144,7 +150,9 @@ class Edge:
     def _refuse(self, connection: Connection, error: Rejected) -> None:
         """Answer what never became an exchange, and close."""
         transport = connection.transport
-        self._engine.log.warning("request_unreadable", client=_address(connection), status=error.status, why=error.message)
+        self._engine.log.warning(
+            "request_unreadable", client=_address(connection), status=error.status, why=error.message
+        )
         if transport is None or transport.is_closing():
             return
         response = render(error, "unread")
@@ -222,7 +230,7 @@ class Delivery:
                 elif length is not None and not bodiless:
                     pairs.append((pair[0], b"%d" % length))
                 told = True
-            elif verdict != CONNECTION and not verdict:
+            elif verdict == KEEP:
                 pairs.append(pair)
         if not told and length is not None and not bodiless:
             pairs.append((b"Content-Length", b"%d" % length))

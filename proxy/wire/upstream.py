@@ -12,7 +12,7 @@ from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock
 from .dial import Address
-from .headers import DROP, INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, head
+from .headers import INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, head
 from .internals import EMPTY_PAYLOAD, StreamReader
 from .link import INF, Link, Question
 from .websocket import Sockets, wants_socket
@@ -81,15 +81,14 @@ class Wire:
         address = self.address
         pairs = end_to_end(request.headers.raw, INWARD_FILTER)
         length = request.body.length
-        if chunked:
+        declared = [pair[1] for pair in pairs if INWARD_FILTER[pair[0]] == LENGTH]
+        framed = not declared if length is None or (length == 0 and not declared) else declared == [b"%d" % length]
+        if not framed:  # a plugin changed the body and not its header: never without framing, never with another's
             pairs = [pair for pair in pairs if INWARD_FILTER[pair[0]] != LENGTH]
-            pairs.append((b"Transfer-Encoding", b"chunked"))
-        else:
-            declared = [pair[1] for pair in pairs if INWARD_FILTER[pair[0]] == LENGTH]
-            if declared != [b"%d" % length] and (length or declared):
-                # A plugin changed the body and not its header: never without framing, never with another's.
-                pairs = [pair for pair in pairs if INWARD_FILTER[pair[0]] != LENGTH]
+            if length is not None:
                 pairs.append((b"Content-Length", b"%d" % length))
+        if chunked:
+            pairs.append((b"Transfer-Encoding", b"chunked"))
         method = request.method.encode("ascii")
         start = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, address.target(request.target), address.header)
         return head(start, pairs) + b"\r\n"

@@ -76,7 +76,8 @@ class Sockets:
         pairs = Headers(tuple(end_to_end(request.headers.raw, INWARD_FILTER))).without(HANDSHAKE)
         scheme = "wss" if address.tls else "ws"
         authority = address.header.decode("ascii")
-        url = URL(f"{scheme}://{authority}{address.target(request.target).decode('utf-8', 'surrogateescape')}", encoded=True)
+        target = address.target(request.target).decode("utf-8", "surrogateescape")
+        url = URL(f"{scheme}://{authority}{target}", encoded=True)
         headers = CIMultiDict(pairs.view)
         if offered:
             headers["Sec-WebSocket-Protocol"] = ", ".join(offered)
@@ -100,7 +101,7 @@ class Sockets:
             raise UpstreamError("no connection", sent=False) from exc
         except (ClientError, WSServerHandshakeError, OSError) as exc:
             raise UpstreamError("the socket's handshake failed", sent=True) from exc
-        raw = peer._response.raw_headers  # noqa: SLF001 - the 101's own headers have no public name
+        raw = peer._response.raw_headers
         out = Headers(tuple(end_to_end(raw, OUTWARD_FILTER))).without(HANDSHAKE)
         if peer.protocol:
             out = out.replaced(sec_websocket_protocol=peer.protocol)
@@ -187,7 +188,7 @@ def _sendable(code: int) -> int:
 
 
 async def serve(request: Upgrade, response: Response, extra: list[tuple[str, str]]) -> int:
-    """Shake hands with the client and carry messages both ways until one side ends. Returns bytes sent to the client."""
+    """Shake hands with the client, carry messages both ways until one side ends; returns bytes sent to the client."""
     socket = response.socket
     assert socket is not None
     chosen = response.headers.get("Sec-WebSocket-Protocol")
@@ -216,7 +217,7 @@ class _Carried:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        ways = [loop.create_task(self._inward(), name="socket-in"), loop.create_task(self._outward(), name="socket-out")]
+        ways = [loop.create_task(way, name="socket") for way in (self._inward(), self._outward())]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:

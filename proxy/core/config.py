@@ -1,0 +1,423 @@
+"""The config: a TOML file, or none, becomes checked tables; every complaint is made at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from ..model.slots import CALLER
+from . import order, registry
+from .settings import BAD, Complaint, Reader
+from .tables import (
+    AdminTable,
+    GroupTable,
+    ImagesTable,
+    KeyTable,
+    Listen,
+    LogTable,
+    ModelTable,
+    PluginTable,
+    RouteTable,
+    ServerTable,
+    StoreTable,
+    UpstreamTable,
+)
+from .words import at, nearest
+
+__all__ = [
+    "AdminTable",
+    "Complaint",
+    "Config",
+    "ConfigError",
+    "GroupTable",
+    "ImagesTable",
+    "KeyTable",
+    "Listen",
+    "LogTable",
+    "ModelTable",
+    "PluginTable",
+    "RouteTable",
+    "ServerTable",
+    "StoreTable",
+    "UpstreamTable",
+    "load",
+    "zero",
+]
+
+# What is read and checked but does nothing yet, with the value that asks for nothing (None: any value asks for
+# something). Building a feature is deleting its lines here; a test holds docs and deploy/config to this list.
+UNBUILT: dict[str, object] = {
+    "admin": None,
+    "store": None,
+    "images": None,
+    "keys": None,
+    "groups": None,
+    "models": None,
+    "server.public_url": None,
+    "server.trusted_proxies": [],
+    "server.workers": 1,
+    "server.max_json": None,
+    "upstreams.*.models": None,
+    "upstreams.*.only": None,
+    "upstreams.*.limits": None,
+    "routes.*.limits": None,
+    "routes.*.max_json": None,
+}
+# Our own plugins. One that is not installed is not built yet: its table does nothing, and a chain must not name it,
+# for a chain that says "quota" and has none would be worse than a refusal to start.
+BUILT_IN = ("keys", "idempotency", "quota", "moderation", "cache", "rehost", "failover", "tasks")
+USUAL_CHAIN = ("keys", "idempotency", "quota", "moderation", "rehost", "failover")
+METERS = ("quota", "moderation")  # kinds that a caller must not get round by taking another route
+OPENAI = "https://api.openai.com/v1"
+NAME = "letters, digits, '.', '_' and '-'"
+
+
+class ConfigError(Exception):
+    """The config can't be used; its text is every complaint on a line of its own."""
+
+    def __init__(self, complaints: Sequence[Complaint]) -> None:
+        super().__init__("\n".join(map(str, complaints)))
+        self.complaints = tuple(complaints)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the file says, checked, with defaults filled in."""
+
+    path: Path | None
+    server: ServerTable
+    admin: AdminTable | None
+    store: StoreTable
+    images: ImagesTable
+    upstreams: dict[str, UpstreamTable]  # in the file's order
+    keys: dict[str, KeyTable]
+    groups: dict[str, GroupTable]
+    models: dict[str, ModelTable]
+    plugins: dict[str, PluginTable]
+    routes: tuple[RouteTable, ...]
+    log: LogTable
+    unbuilt: tuple[str, ...] = ()  # addresses of what does nothing in this version
+
+    def reach(self, route: RouteTable) -> tuple[str, ...]:
+        """The upstreams that a request on this route can get to."""
+        for name in route.chain:
+            plugin = self.plugins.get(name)
+            if plugin is not None and plugin.kind == "failover":
+                return _names(plugin.settings.get("to")) or tuple(self.upstreams)
+        return (route.upstream,) if route.upstream is not None else tuple(self.upstreams)[:1]
+
+    def pictures(self) -> list[str]:
+        """Each route's chain as a line of text."""
+        width = max(len(route.match) for route in self.routes)
+        inner = {name: table.layers for name, table in self.upstreams.items()}
+        return [
+            order.drawing(route.match, route.chain, {name: inner[name] for name in self.reach(route)}, width=width)
+            for route in self.routes
+        ]
+
+
+def load(path: Path | None, environ: Mapping[str, str], *, listen: str | None = None) -> Config:
+    """The config in that file (None: zero config); `listen` replaces the file's. Raises ConfigError."""
+    if path is None:
+        return zero(environ, listen=listen)
+    return _read(_parse(path), path, environ, listen)
+
+
+def zero(environ: Mapping[str, str], *, listen: str | None = None) -> Config:
+    """The config without a file: OpenAI with OPENAI_API_KEY, or without one the caller's own key goes through."""
+    # OPENAI_BASE_URL is left alone: it is what apps set to find us, and we would find ourselves.
+    raw: dict[str, Any] = {"upstreams": {"openai": {"base_url": OPENAI}}}
+    if environ.get("OPENAI_API_KEY"):
+        raw["upstreams"]["openai"]["api_key"] = "env:OPENAI_API_KEY"
+    else:
+        raw["routes"] = [{"match": "* /v1/*", "chain": []}]
+    return _read(raw, None, environ, listen)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The file's own shape. Plugins and routes are read one by one, so that a wrong one doesn't hide the others."""
+
+    server: ServerTable = ServerTable()
+    admin: AdminTable | None = None
+    store: StoreTable = StoreTable()
+    images: ImagesTable = ImagesTable()
+    upstreams: dict[str, UpstreamTable] = field(default_factory=dict)
+    keys: dict[str, KeyTable] = field(default_factory=dict)
+    groups: dict[str, GroupTable] = field(default_factory=dict)
+    models: dict[str, ModelTable] = field(default_factory=dict)
+    plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
+    routes: tuple[dict[str, Any], ...] = ()
+    log: LogTable = LogTable()
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What every plugin's table may say beside the plugin's own settings."""
+
+    use: str = ""
+    on_crash: Literal["refuse", "skip"] = "refuse"
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    def sorry(text: str) -> ConfigError:
+        return ConfigError([Complaint(str(path), text)])
+
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
+    except OSError as exc:
+        raise sorry(f"can't be read: {exc.strerror or type(exc).__name__}") from exc
+    except UnicodeDecodeError as exc:
+        raise sorry("is not text in UTF-8") from exc
+    except tomllib.TOMLDecodeError as exc:
+        # The parser says "... (at line 3, column 11)" or "(at end of document)" and never quotes the value.
+        what, _, place = str(exc).rpartition(" (at ")
+        place = place.rstrip(")")
+        if not place.startswith("line "):
+            lines = text.split("\n")
+            place = f"line {len(lines)}, column {len(lines[-1]) + 1}"
+        raise sorry(f"{place}: not TOML: {what}") from exc
+    except (RecursionError, ValueError) as exc:  # a number of thousands of digits, brackets in brackets without end
+        raise sorry("not TOML that can be read: a value is too long or too deep") from exc
+
+
+def _read(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], listen: str | None) -> Config:
+    folder = Path.cwd() if path is None else path.absolute().parent
+    if listen is not None:
+        if listen.startswith("unix:"):
+            listen = f"unix:{Path(listen[5:]).absolute()}"  # typed on a command line: not relative to the file
+        raw = {**raw, "server": {**_dict(raw, "server"), "listen": listen}}
+    if isinstance(raw.get("admin"), dict):
+        raw = {**raw, "admin": {"token": "env:FRAMEGATE_ADMIN_TOKEN", **raw["admin"]}}
+    reader = Reader(folder, environ)
+    file: _File = reader.table(_File, raw, "")
+    routes = _routes(reader, file, raw)
+    plugins, unbuilt = _plugins(reader, file, routes)
+    config = Config(
+        path,
+        _server(file.server, folder, _dict(raw, "server")),
+        file.admin,
+        file.store,
+        file.images,
+        file.upstreams,
+        file.keys,
+        file.groups,
+        file.models,
+        plugins,
+        tuple(routes.values()),
+        file.log,
+        tuple(unbuilt_in(raw)) + tuple(at("plugins", name) for name in unbuilt),
+    )
+    _check(reader, config, raw, routes)
+    if reader.complaints:
+        raise ConfigError(reader.complaints)
+    return config
+
+
+def _server(server: ServerTable, folder: Path, raw: dict[str, Any]) -> ServerTable:
+    """The table with the defaults that depend on where we listen."""
+    listen = server.listen
+    if listen.path is not None:
+        listen = replace(listen, path=str(folder / listen.path))
+    return replace(
+        server,
+        listen=listen,
+        public_url=server.public_url or ("http://localhost" if listen.path is not None else f"http://{listen}"),
+        expose=server.expose if "expose" in raw or listen.loopback else "id",
+    )
+
+
+def _routes(reader: Reader, file: _File, raw: dict[str, Any]) -> dict[str, RouteTable]:
+    """The routes that can be read, by address."""
+    usual = [name for name in USUAL_CHAIN if name in file.plugins or registry.exists(name)]
+    usual = [name for name in usual if not _missing(name, file.plugins)]
+    tables: tuple[dict[str, Any], ...] = file.routes
+    if not raw.get("routes", []):
+        tables = ({"match": "* /v1/*"},)
+    read = {}
+    for i, table in enumerate(tables):
+        route = reader.table(RouteTable, {"chain": usual, **table}, f"routes[{i}]")
+        if route is not BAD:
+            read[f"routes[{i}]"] = route
+    return read
+
+
+def _missing(name: str, tables: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether it is a plugin of ours that this version has not."""
+    use = tables.get(name, {}).get("use", name)
+    return use in BUILT_IN and not registry.exists(use)
+
+
+def _plugins(
+    reader: Reader, file: _File, routes: dict[str, RouteTable]
+) -> tuple[dict[str, PluginTable], tuple[str, ...]]:
+    """The instances that tables and chains name, and the names of tables whose plugin is not built."""
+    plugins: dict[str, PluginTable] = {}
+    unbuilt = []
+    for name, table in file.plugins.items():
+        if _missing(name, file.plugins):
+            unbuilt.append(name)
+        elif (plugin := _plugin(reader, name, table)) is not None:
+            plugins[name] = plugin
+    for where, route in routes.items():
+        for i, name in enumerate(route.chain):
+            if name in plugins or (name in file.plugins and name not in unbuilt):
+                continue
+            if _missing(name, file.plugins):
+                text = f"'{name}' is not part of this version; take it out of the chain"
+                reader.complain(f"{where}.chain[{i}]", text)
+            elif not registry.exists(name) or ":" in name:
+                there = {*file.plugins, *registry.claims()} - set(unbuilt)
+                hint = "" if there else f'; its table [plugins.{name}] would say use = "module:Class"'
+                text = f"no such plugin '{name}'; {nearest(name, there)}{hint}"
+                reader.complain(f"{where}.chain[{i}]", text)
+            elif (plugin := _plugin(reader, name, {})) is not None:
+                plugins[name] = plugin
+    return plugins, tuple(unbuilt)
+
+
+def _plugin(reader: Reader, name: str, table: dict[str, Any]) -> PluginTable | None:
+    where = at("plugins", name)
+    before = len(reader.complaints)
+    said = reader.table(_Use, {key: table[key] for key in registry.RESERVED if key in table}, where)
+    if said is BAD:
+        return None
+    try:
+        cls = registry.find(said.use or name, reader.folder)
+    except registry.NoPlugin as exc:
+        reader.complain(at(where, "use") if said.use else where, str(exc))
+        return None
+    settings = reader.settings(cls, {key: table[key] for key in table if key not in registry.RESERVED}, where)
+    if said.on_crash == "skip" and not cls.skippable:
+        reader.complain(f"{where}.on_crash", f"'{name}' must not be skipped when it crashes; write \"refuse\"")
+    if len(reader.complaints) > before:
+        return None
+    plugin = PluginTable(name, cls, said.use or name, said.on_crash, settings)
+    try:
+        plugin.make()
+    except ValueError as exc:
+        reader.complain(where, str(exc))
+    except Exception as exc:  # foreign code: a fault of it must not end in a traceback at start
+        reader.complain(where, f"{cls.__name__} can't be made: {type(exc).__name__}: {exc}")
+    return plugin if len(reader.complaints) == before else None
+
+
+def _check(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str, RouteTable]) -> None:
+    """What no table alone can say."""
+    upstreams = _dict(raw, "upstreams")
+    if not upstreams and isinstance(raw.get("upstreams", {}), dict):
+        reader.complain("upstreams", f'there is none; add one: [upstreams.openai] with base_url = "{OPENAI}"')
+    for table in ("upstreams", "keys", "groups", "plugins"):
+        for name in _dict(raw, table):
+            if not name.replace(".", "").replace("_", "").replace("-", "").isalnum() or not name.isascii():
+                reader.complain(at(table, name), f"a name is made of {NAME}")
+    for name, key in config.keys.items():
+        if key.group is not None and key.group not in _dict(raw, "groups"):
+            text = f"no such group '{key.group}'; {nearest(key.group, config.groups)}"
+            reader.complain(f"{at('keys', name)}.group", text)
+    for name, plugin in config.plugins.items():
+        if plugin.kind == "failover":
+            for i, upstream in enumerate(_names(plugin.settings.get("to"))):
+                if upstream not in upstreams:
+                    text = f"no such upstream '{upstream}'; {nearest(upstream, upstreams)}"
+                    reader.complain(f"{at('plugins', name)}.to[{i}]", text)
+    for where, route in routes.items():
+        if route.upstream is not None and route.upstream not in upstreams:
+            text = f"no such upstream '{route.upstream}'; {nearest(route.upstream, upstreams)}"
+            reader.complain(f"{where}.upstream", text)
+    if config.server.loop == "uvloop" and find_spec("uvloop") is None:
+        reader.complain("server.loop", "uvloop is not installed; pip install 'framegate[speed]'")
+    # A chain that could not be read says nothing about what it lacks.
+    unread = {complaint.where.partition(".chain")[0] for complaint in reader.complaints if ".chain" in complaint.where}
+    whole = {
+        where: route
+        for where, route in routes.items()
+        if where not in unread and all(name in config.plugins for name in route.chain)
+    }
+    for where, route in whole.items():
+        layers = [(name, config.plugins[name].kind, config.plugins[name].plugin) for name in route.chain]
+        reader.complaints += order.complaints(layers, where)
+    reader.complaints += _open(config, whole)
+    reader.complaints += _shadowed(routes)
+    reader.complaints += _unmetered(config, whole)
+
+
+def _open(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """No open proxy: who can't be told from anybody must not spend a credential of ours."""
+    if config.server.listen.loopback:
+        return
+    for where, route in routes.items():
+        if any(CALLER in config.plugins[name].plugin.fills for name in route.chain):
+            continue
+        for name in config.reach(route):
+            if name in config.upstreams and config.upstreams[name].has_credential:
+                text = (
+                    f"whoever reaches {config.server.listen} could spend the credential of upstream '{name}': "
+                    "listen on loopback or a Unix socket, or put a plugin in the chain that knows its callers"
+                )
+                yield Complaint(where, text)
+                break
+
+
+def _shadowed(routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """Routes that no request can take."""
+    seen: list[tuple[str, RouteTable]] = []
+    for where, route in routes.items():
+        for earlier, other in seen:
+            if other.route().covers(route.route()):
+                text = f"{earlier} ('{other.match}') already takes all that '{route.match}' would; put this one first"
+                yield Complaint(f"{where}.match", text)
+                break
+        seen.append((where, route))
+
+
+def _unmetered(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """Routes to the same upstreams as another, but without its quota or moderation."""
+    kinds = {where: {config.plugins[name].kind for name in route.chain} for where, route in routes.items()}
+    for where, route in routes.items():
+        for meter in METERS:
+            if route.unmetered or meter in kinds[where]:
+                continue
+            for other, metered in routes.items():
+                shared = set(config.reach(route)).intersection(config.reach(metered))
+                if meter in kinds[other] and shared:
+                    text = (
+                        f"reaches upstream '{min(shared)}' like {other}, but without its {meter}: "
+                        f"put '{meter}' in the chain, or say unmetered = true"
+                    )
+                    yield Complaint(where, text)
+                    break
+
+
+def unbuilt_in(raw: dict[str, Any]) -> Iterator[str]:
+    """The addresses of what the file gives and this version does nothing with."""
+    for pattern, idle in UNBUILT.items():
+        for address, value in _given(raw, pattern.split("."), ""):
+            if value != idle:
+                yield address
+
+
+def _given(raw: object, parts: Sequence[str], where: str) -> Iterator[tuple[str, object]]:
+    if not parts:
+        yield where, raw
+    elif isinstance(raw, list) and parts[0] == "*":
+        for i, item in enumerate(raw):
+            yield from _given(item, parts[1:], f"{where}[{i}]")
+    elif isinstance(raw, dict):
+        for key in raw if parts[0] == "*" else [parts[0]]:
+            if key in raw:
+                yield from _given(raw[key], parts[1:], at(where, key))
+
+
+def _dict(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    table = raw.get(key, {})
+    return table if isinstance(table, dict) else {}
+
+
+def _names(to: object) -> tuple[str, ...]:
+    return (to,) if isinstance(to, str) else tuple(to) if isinstance(to, tuple | list) else ()

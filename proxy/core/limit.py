@@ -1,0 +1,110 @@
+"""Limits as they are written everywhere: `"20 / 10s"`, `"500 / 1d"`, `"25 USD / month"`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import ClassVar, Literal, get_args
+
+from ..model.values import duration
+from .settings import Several
+
+Calendar = Literal["day", "week", "month"]
+SCALE = {"": 1, "k": 1000, "M": 1_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The time a limit looks at: rolling `seconds`, or the calendar's day, week or month."""
+
+    seconds: float | None = None
+    calendar: Calendar | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """A window from "10s", "30d" (rolling) or "day", "week", "month" (the calendar's)."""
+        for calendar in get_args(Calendar):
+            if text == calendar:
+                return cls(calendar=calendar)
+        try:
+            seconds = duration(text)
+        except ValueError:
+            seconds = 0.0
+        if seconds <= 0:
+            raise ValueError(f"'{text}' is not a window: write 10s, 1m or 30d (rolling), or day, week or month")
+        return cls(seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many in a window."""
+
+    count: int
+    window: Window
+    wanted: ClassVar[str] = 'a limit such as "20 / 10s" or "500 / day"'
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """A rate from "20 / 10s" or "100k / 1m"."""
+        amount, window = _halves(text, cls.wanted)
+        found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([kM]?)", amount, re.ASCII)
+        if not found:
+            raise ValueError(f"'{text}' is not {cls.wanted}: '{amount}' is not a number such as 20, 100k or 2M")
+        count = Decimal(found[1]) * SCALE[found[2]]
+        if count != int(count):
+            raise ValueError(f"'{text}' is not {cls.wanted}: {amount} is not a whole number")
+        if count == 0:
+            raise ValueError(f"'{text}' would refuse everything; leave a limit out to have none")
+        return cls(int(count), Window.parse(window))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """So much money in a window."""
+
+    usd: Decimal
+    window: Window
+    wanted: ClassVar[str] = 'a budget such as "25 USD / month"'
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """A budget from "25 USD / month"."""
+        amount, window = _halves(text, cls.wanted)
+        found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*([A-Za-z]*)", amount, re.ASCII)
+        if not found:
+            raise ValueError(f"'{text}' is not {cls.wanted}: '{amount}' is not an amount such as 25 USD")
+        if found[2] != "USD":
+            raise ValueError(f"'{text}' is not {cls.wanted}: prices are in USD, so budgets are too")
+        usd = Decimal(found[1])
+        if usd == 0:
+            raise ValueError(f"'{text}' would refuse everything; leave a budget out to have none")
+        return cls(usd, Window.parse(window))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All limits that count together. Those not given do not limit."""
+
+    requests: Several[Rate] = ()
+    images: Several[Rate] = ()
+    tokens: Several[Rate] = ()
+    concurrent: int | None = None
+    budget: Several[Budget] = ()
+
+    def __post_init__(self) -> None:
+        if self.concurrent is not None and self.concurrent < 1:
+            raise ValueError("concurrent must be at least 1; leave a limit out to have none")
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, field.name) for field in fields(self))
+
+
+NO_LIMITS = Limits()
+
+
+def _halves(text: str, wanted: str) -> tuple[str, str]:
+    amount, slash, window = text.partition("/")
+    if not slash or not amount.strip() or not window.strip():
+        raise ValueError(f"'{text}' is not {wanted}")
+    return amount.strip(), window.strip()

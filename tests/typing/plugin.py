@@ -1,0 +1,76 @@
+"""The plugin author's view of `proxy.api`, checked by mypy --strict and run by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal, assert_type
+
+from proxy.api import (
+    CALLER,
+    Body,
+    Caller,
+    Duration,
+    Exchange,
+    Forward,
+    Message,
+    Outcome,
+    Plugin,
+    Rejected,
+    Request,
+    Response,
+    Secret,
+    Services,
+    Size,
+    Slot,
+)
+
+SEEN: Slot[int] = Slot("seen")
+
+
+class Everything(Plugin):
+    """Uses every part of the door once."""
+
+    word: str
+    token: Secret
+    pause: Duration = 2.0
+    limit: Size = 2**20
+    mode: Literal["block", "flag"] = "block"
+    names: tuple[str, ...] = ()
+
+    fills = (SEEN,)
+    needs = (CALLER,)
+    inside = ("keys",)
+
+    @asynccontextmanager
+    async def running(self, services: Services) -> AsyncIterator[None]:
+        services.log.info("opened", at=services.clock.now())
+        yield
+
+    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        assert_type(exchange[CALLER], Caller)
+        assert_type(exchange.get(SEEN), int | None)
+        exchange[SEEN] = 1
+        if self.word in request.path:
+            raise Rejected("Not that word.", code="permission_denied", status=403, param="word")
+        exchange.on_finish(self.ended)
+        exchange.keep_going()
+        kept = request.body.keep(memory=64 * 1024, limit=self.limit)
+        assert_type(kept, Body)
+        assert_type(await kept.read(self.limit), bytes)
+        response = await forward(request.with_body(kept).with_headers(x_seen="yes").to("other"))
+        response.facts[SEEN] = 2
+        return response.through(self.upper, outward=self.said)
+
+    async def upper(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            yield piece.upper()
+
+    async def said(self, message: Message) -> Message | None:
+        return None if message.kind == "ping" else message
+
+    async def ended(self, outcome: Outcome) -> None:
+        assert_type(outcome.delivered, int)
+
+
+assert_type(Everything(word="x", token=Secret("y")).pause, float)
