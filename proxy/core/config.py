@@ -5,12 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from ..model.slots import CALLER
-from . import order, registry
+from . import check, order, registry
 from .settings import BAD, Complaint, Reader
 from .tables import (
     AdminTable,
@@ -71,9 +69,7 @@ UNBUILT: dict[str, object] = {
 # for a chain that says "quota" and has none would be worse than a refusal to start.
 BUILT_IN = ("keys", "idempotency", "quota", "moderation", "cache", "rehost", "failover", "tasks")
 USUAL_CHAIN = ("keys", "idempotency", "quota", "moderation", "rehost", "failover")
-METERS = ("quota", "moderation")  # kinds that a caller must not get round by taking another route
 OPENAI = "https://api.openai.com/v1"
-NAME = "letters, digits, '.', '_' and '-'"
 
 
 class ConfigError(Exception):
@@ -107,7 +103,7 @@ class Config:
         for name in route.chain:
             plugin = self.plugins.get(name)
             if plugin is not None and plugin.kind == "failover":
-                return _names(plugin.settings.get("to")) or tuple(self.upstreams)
+                return check.names(plugin.settings.get("to")) or tuple(self.upstreams)
         return (route.upstream,) if route.upstream is not None else tuple(self.upstreams)[:1]
 
     def pictures(self) -> list[str]:
@@ -142,24 +138,24 @@ def zero(environ: Mapping[str, str], *, listen: str | None = None) -> Config:
 class _File:
     """The file's own shape. Plugins and routes are read one by one, so that a wrong one doesn't hide the others."""
 
-    server: ServerTable = ServerTable()
+    server: ServerTable = field(default_factory=ServerTable)
     admin: AdminTable | None = None
-    store: StoreTable = StoreTable()
-    images: ImagesTable = ImagesTable()
+    store: StoreTable = field(default_factory=StoreTable)
+    images: ImagesTable = field(default_factory=ImagesTable)
     upstreams: dict[str, UpstreamTable] = field(default_factory=dict)
     keys: dict[str, KeyTable] = field(default_factory=dict)
     groups: dict[str, GroupTable] = field(default_factory=dict)
     models: dict[str, ModelTable] = field(default_factory=dict)
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
     routes: tuple[dict[str, Any], ...] = ()
-    log: LogTable = LogTable()
+    log: LogTable = field(default_factory=LogTable)
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
     """What every plugin's table may say beside the plugin's own settings."""
 
-    use: str = ""
+    use: str | None = None
     on_crash: Literal["refuse", "skip"] = "refuse"
 
 
@@ -191,7 +187,7 @@ def _read(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], li
     if listen is not None:
         if listen.startswith("unix:"):
             listen = f"unix:{Path(listen[5:]).absolute()}"  # typed on a command line: not relative to the file
-        raw = {**raw, "server": {**_dict(raw, "server"), "listen": listen}}
+        raw = {**raw, "server": {**check.table(raw, "server"), "listen": listen}}
     if isinstance(raw.get("admin"), dict):
         raw = {**raw, "admin": {"token": "env:FRAMEGATE_ADMIN_TOKEN", **raw["admin"]}}
     reader = Reader(folder, environ)
@@ -200,7 +196,7 @@ def _read(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], li
     plugins, unbuilt = _plugins(reader, file, routes)
     config = Config(
         path,
-        _server(file.server, folder, _dict(raw, "server")),
+        _server(file.server, folder, check.table(raw, "server")),
         file.admin,
         file.store,
         file.images,
@@ -213,7 +209,7 @@ def _read(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], li
         file.log,
         tuple(unbuilt_in(raw)) + tuple(at("plugins", name) for name in unbuilt),
     )
-    _check(reader, config, raw, routes)
+    check.whole(reader, config, raw, routes)
     if reader.complaints:
         raise ConfigError(reader.complaints)
     return config
@@ -259,6 +255,7 @@ def _plugins(
     """The instances that tables and chains name, and the names of tables whose plugin is not built."""
     plugins: dict[str, PluginTable] = {}
     unbuilt = []
+    tried = set(file.plugins)
     for name, table in file.plugins.items():
         if _missing(name, file.plugins):
             unbuilt.append(name)
@@ -266,7 +263,7 @@ def _plugins(
             plugins[name] = plugin
     for where, route in routes.items():
         for i, name in enumerate(route.chain):
-            if name in plugins or (name in file.plugins and name not in unbuilt):
+            if name in tried and name not in unbuilt:
                 continue
             if _missing(name, file.plugins):
                 text = f"'{name}' is not part of this version; take it out of the chain"
@@ -276,8 +273,10 @@ def _plugins(
                 hint = "" if there else f'; its table [plugins.{name}] would say use = "module:Class"'
                 text = f"no such plugin '{name}'; {nearest(name, there)}{hint}"
                 reader.complain(f"{where}.chain[{i}]", text)
-            elif (plugin := _plugin(reader, name, {})) is not None:
-                plugins[name] = plugin
+            else:
+                tried.add(name)
+                if (plugin := _plugin(reader, name, {})) is not None:
+                    plugins[name] = plugin
     return plugins, tuple(unbuilt)
 
 
@@ -285,19 +284,20 @@ def _plugin(reader: Reader, name: str, table: dict[str, Any]) -> PluginTable | N
     where = at("plugins", name)
     before = len(reader.complaints)
     said = reader.table(_Use, {key: table[key] for key in registry.RESERVED if key in table}, where)
-    if said is BAD:
+    if said is BAD or (said.use is None and "use" in table):
         return None
+    use = name if said.use is None else said.use
     try:
-        cls = registry.find(said.use or name, reader.folder)
+        cls = registry.find(use, reader.folder)
     except registry.NoPlugin as exc:
-        reader.complain(at(where, "use") if said.use else where, str(exc))
+        reader.complain(where if said.use is None else at(where, "use"), str(exc))
         return None
     settings = reader.settings(cls, {key: table[key] for key in table if key not in registry.RESERVED}, where)
     if said.on_crash == "skip" and not cls.skippable:
         reader.complain(f"{where}.on_crash", f"'{name}' must not be skipped when it crashes; write \"refuse\"")
     if len(reader.complaints) > before:
         return None
-    plugin = PluginTable(name, cls, said.use or name, said.on_crash, settings)
+    plugin = PluginTable(name, cls, use, said.on_crash, settings)
     try:
         plugin.make()
     except ValueError as exc:
@@ -305,93 +305,6 @@ def _plugin(reader: Reader, name: str, table: dict[str, Any]) -> PluginTable | N
     except Exception as exc:  # foreign code: a fault of it must not end in a traceback at start
         reader.complain(where, f"{cls.__name__} can't be made: {type(exc).__name__}: {exc}")
     return plugin if len(reader.complaints) == before else None
-
-
-def _check(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str, RouteTable]) -> None:
-    """What no table alone can say."""
-    upstreams = _dict(raw, "upstreams")
-    if not upstreams and isinstance(raw.get("upstreams", {}), dict):
-        reader.complain("upstreams", f'there is none; add one: [upstreams.openai] with base_url = "{OPENAI}"')
-    for table in ("upstreams", "keys", "groups", "plugins"):
-        for name in _dict(raw, table):
-            if not name.replace(".", "").replace("_", "").replace("-", "").isalnum() or not name.isascii():
-                reader.complain(at(table, name), f"a name is made of {NAME}")
-    for name, key in config.keys.items():
-        if key.group is not None and key.group not in _dict(raw, "groups"):
-            text = f"no such group '{key.group}'; {nearest(key.group, config.groups)}"
-            reader.complain(f"{at('keys', name)}.group", text)
-    for name, plugin in config.plugins.items():
-        if plugin.kind == "failover":
-            for i, upstream in enumerate(_names(plugin.settings.get("to"))):
-                if upstream not in upstreams:
-                    text = f"no such upstream '{upstream}'; {nearest(upstream, upstreams)}"
-                    reader.complain(f"{at('plugins', name)}.to[{i}]", text)
-    for where, route in routes.items():
-        if route.upstream is not None and route.upstream not in upstreams:
-            text = f"no such upstream '{route.upstream}'; {nearest(route.upstream, upstreams)}"
-            reader.complain(f"{where}.upstream", text)
-    if config.server.loop == "uvloop" and find_spec("uvloop") is None:
-        reader.complain("server.loop", "uvloop is not installed; pip install 'framegate[speed]'")
-    # A chain that could not be read says nothing about what it lacks.
-    unread = {complaint.where.partition(".chain")[0] for complaint in reader.complaints if ".chain" in complaint.where}
-    whole = {
-        where: route
-        for where, route in routes.items()
-        if where not in unread and all(name in config.plugins for name in route.chain)
-    }
-    for where, route in whole.items():
-        layers = [(name, config.plugins[name].kind, config.plugins[name].plugin) for name in route.chain]
-        reader.complaints += order.complaints(layers, where)
-    reader.complaints += _open(config, whole)
-    reader.complaints += _shadowed(routes)
-    reader.complaints += _unmetered(config, whole)
-
-
-def _open(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
-    """No open proxy: who can't be told from anybody must not spend a credential of ours."""
-    if config.server.listen.loopback:
-        return
-    for where, route in routes.items():
-        if any(CALLER in config.plugins[name].plugin.fills for name in route.chain):
-            continue
-        for name in config.reach(route):
-            if name in config.upstreams and config.upstreams[name].has_credential:
-                text = (
-                    f"whoever reaches {config.server.listen} could spend the credential of upstream '{name}': "
-                    "listen on loopback or a Unix socket, or put a plugin in the chain that knows its callers"
-                )
-                yield Complaint(where, text)
-                break
-
-
-def _shadowed(routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
-    """Routes that no request can take."""
-    seen: list[tuple[str, RouteTable]] = []
-    for where, route in routes.items():
-        for earlier, other in seen:
-            if other.route().covers(route.route()):
-                text = f"{earlier} ('{other.match}') already takes all that '{route.match}' would; put this one first"
-                yield Complaint(f"{where}.match", text)
-                break
-        seen.append((where, route))
-
-
-def _unmetered(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
-    """Routes to the same upstreams as another, but without its quota or moderation."""
-    kinds = {where: {config.plugins[name].kind for name in route.chain} for where, route in routes.items()}
-    for where, route in routes.items():
-        for meter in METERS:
-            if route.unmetered or meter in kinds[where]:
-                continue
-            for other, metered in routes.items():
-                shared = set(config.reach(route)).intersection(config.reach(metered))
-                if meter in kinds[other] and shared:
-                    text = (
-                        f"reaches upstream '{min(shared)}' like {other}, but without its {meter}: "
-                        f"put '{meter}' in the chain, or say unmetered = true"
-                    )
-                    yield Complaint(where, text)
-                    break
 
 
 def unbuilt_in(raw: dict[str, Any]) -> Iterator[str]:
@@ -412,12 +325,3 @@ def _given(raw: object, parts: Sequence[str], where: str) -> Iterator[tuple[str,
         for key in raw if parts[0] == "*" else [parts[0]]:
             if key in raw:
                 yield from _given(raw[key], parts[1:], at(where, key))
-
-
-def _dict(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
-    table = raw.get(key, {})
-    return table if isinstance(table, dict) else {}
-
-
-def _names(to: object) -> tuple[str, ...]:
-    return (to,) if isinstance(to, str) else tuple(to) if isinstance(to, tuple | list) else ()

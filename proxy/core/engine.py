@@ -171,6 +171,7 @@ class Engine:
         route: Route[Lane] = self._generation.routes.find(received.method, received.target)
         lane = route.payload
         exchange.route = route.name
+        exchange.prefix = route.prefix
         exchange.lane = lane
         exchange.deadline = self.clock.now() + lane.deadline
         lane.generation.exchanges += 1

@@ -29,7 +29,7 @@ def complaints(layers: Layers, where: str) -> list[Complaint]:
             for other, kind, _ in further
             if kind in plugin.inside
         ]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def drawing(match: str, chain: Sequence[str], inner: Mapping[str, Sequence[str]], *, width: int = 0) -> str:

@@ -197,7 +197,7 @@ class Routes(Generic[P]):
             for earlier in self._routes[: route.index]:
                 if any(earlier.nearly_takes(method, reading) for reading in readings):
                     raise _refused("differs only by case or a trailing slash from one that another route takes")
-        if route.strict_segments and len(readings) > 1:
+        if route.strict_segments and "%" in path:
             for segment in route.rest(path).split("/", route.strict_segments + 1)[1 : route.strict_segments + 1]:
                 if NEEDLESS.search(segment):
                     raise _refused("holds an escape where none is needed")

@@ -87,14 +87,13 @@ class Reader:
 
     def table(self, cls: type[T], raw: object, where: str) -> T | Any:
         """An instance of the class, or BAD. A wrong value is taken for its default, so that the checks can go on."""
-        before = len(self.complaints)
         settings = self.settings(cls, raw, where)
         if settings is BAD:
             return BAD
         try:
             return cls(**settings)
         except ValueError as exc:
-            return BAD if len(self.complaints) > before else self.complain(where, str(exc))
+            return self.complain(where, str(exc))
 
     def settings(self, cls: type, raw: object, where: str) -> dict[str, Any] | Any:
         """The keyword arguments for the class, or BAD when one that it can't be without is missing or wrong."""

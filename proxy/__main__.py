@@ -1,0 +1,210 @@
+"""The command `framegate`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import proxy
+
+if TYPE_CHECKING:
+    from .core.config import Config
+    from .model.plugin import Plugin
+
+INTERRUPTED = 130  # what shells say of a process that Ctrl-C ended
+SAMPLE = """\
+# Framegate's config. Every setting with its default: docs/configuration.md
+# Check this file with: framegate check {name}
+
+[server]
+listen = "127.0.0.1:8080"              # or "unix:/run/framegate.sock"
+
+# Who answers. The first upstream is the one that routes take unless they name another.
+[upstreams.openai]
+base_url = "https://api.openai.com/v1"
+api_key  = "env:OPENAI_API_KEY"        # without this line each caller's own key goes through
+
+# [upstreams.azure]
+# base_url = "https://acme.openai.azure.com/openai/v1"
+# api_key  = "file:azure.key"          # relative to this file
+# auth     = "api-key"                 # the header that the key is sent in; default "bearer"
+
+# What is answered, and through which plugins. The first route that matches wins.
+[[routes]]
+match = "* /v1/*"                      # methods and path; * crosses slashes
+chain = []                             # plugins from the outside in
+
+[log]
+format = "json"                        # "text" when a person looks on
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    if getattr(proxy, "DISTRIBUTION", None) != "framegate":
+        where = getattr(proxy, "__file__", None)
+        return _fail(
+            f"framegate: another distribution's package 'proxy' is in the way: {where}; give each its own venv"
+        )
+    options = _parser().parse_args(argv)
+    try:
+        status = int(options.run(options))
+        sys.stdout.flush()  # here, where a reader who has left can be met
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output had enough; there is nobody left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="framegate",
+        description="A lightweight reverse proxy for OpenAI-shaped APIs, made for image workloads.",
+    )
+    parser.add_argument("--version", action="version", version=f"framegate {proxy.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(run: object, name: str, text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text[0].lower() + text[1:].partition(".")[0], description=text)
+        one.set_defaults(run=run)
+        return one
+
+    config = "the config file (TOML); without one: OpenAI on 127.0.0.1:8080, with OPENAI_API_KEY when it is set"
+    serve = command(_serve, "serve", "Serve until told to stop. SIGHUP reads the config again.")
+    serve.add_argument("--config", type=Path, metavar="FILE", help=config)
+    serve.add_argument("--listen", metavar="ADDRESS", help='instead of server.listen: "HOST:PORT" or "unix:/path"')
+    check = command(_check, "check", "Say all that is wrong with a config. Exit status 1 if anything is.")
+    check.add_argument("file", type=Path, metavar="FILE", help="the config file (TOML)")
+    check.add_argument("--live", action="store_true", help="also connect to each upstream; no request is sent")
+    init = command(_init, "init", "Write a commented config to start from. An existing file is never overwritten.")
+    init.add_argument("file", type=Path, metavar="FILE", nargs="?", default=Path("framegate.toml"))
+    plugins = command(_plugins, "plugins", "Show what plugins are installed, their settings, and the chains in effect.")
+    plugins.add_argument("--config", type=Path, metavar="FILE", help=config)
+    sandbox = command(_sandbox, "sandbox", "Serve an OpenAI-shaped upstream that runs offline. No key, no bill.")
+    sandbox.add_argument(
+        "--listen", metavar="ADDRESS", default="127.0.0.1:8090", help='"HOST:PORT" (default: %(default)s)'
+    )
+    return parser
+
+
+def _load(file: Path | None, listen: str | None = None) -> Config | None:
+    """The config, or None when its complaints have been printed."""
+    from .core.config import ConfigError, load
+
+    try:
+        return load(file, os.environ, listen=listen)
+    except ConfigError as error:
+        _fail(str(error))
+        return None
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if (config := _load(options.config, options.listen)) is None:
+        return 1
+    from .app import serve
+    from .core.config import load
+
+    return serve(config, reread=lambda: load(options.config, os.environ, listen=options.listen))
+
+
+def _check(options: argparse.Namespace) -> int:
+    if (config := _load(options.file)) is None:
+        return 1
+    if options.live:
+        from .app import dial
+
+        if complaints := dial(config):
+            return _fail("\n".join(complaints))
+    print(f"{options.file}: fine")
+    _print_chains(config)
+    return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    try:
+        with options.file.open("x", encoding="utf-8") as file:
+            file.write(SAMPLE.format(name=options.file))
+    except FileExistsError:
+        return _fail(f"{options.file}: is there already and is not overwritten")
+    except OSError as error:
+        return _fail(f"{options.file}: can't be written: {error.strerror}")
+    print(f"{options.file}: written; next: framegate check {options.file}")
+    return 0
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    if (config := _load(options.config)) is None:
+        return 1
+    from .core import registry
+
+    for name, points in sorted(registry.claims().items()):
+        owners = ", ".join(registry.owner(point) for point in points)
+        try:
+            _print_plugin(f"{name} ({owners})", registry.find(name))
+        except registry.NoPlugin as error:
+            print(f"{name} ({owners})\n  can't be used: {error}")
+    for table in config.plugins.values():
+        if ":" in table.use:
+            _print_plugin(f"{table.name} ({table.use})", table.plugin)
+    if not registry.claims() and not config.plugins:
+        print("no plugins are installed")
+    print()
+    _print_chains(config)
+    return 0
+
+
+def _print_plugin(title: str, plugin: type[Plugin]) -> None:
+    from .core.settings import settings_of
+    from .core.words import wanted, written
+
+    print(title)
+    if "__doc__" in vars(plugin) and plugin.__doc__ and not plugin.__doc__.startswith(f"{plugin.__name__}("):
+        print(f"  {plugin.__doc__.strip().splitlines()[0]}")
+    for setting in settings_of(plugin):
+        default = "required" if setting.required else f"default {written(setting.kind, setting.default)}"
+        print(f"  {setting.name}: {wanted(setting.kind)}; {default}")
+
+
+def _print_chains(config: Config) -> None:
+    for picture in config.pictures():
+        print(picture)
+    if config.unbuilt:
+        print(f"not part of this version, without effect: {', '.join(config.unbuilt)}")
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    from .core.tables import Listen
+
+    try:
+        listen = Listen.parse(options.listen)
+    except ValueError as error:
+        return _fail(f"--listen: {error}")
+    if listen.path is not None:
+        return _fail('--listen: the sandbox listens on "HOST:PORT" only')
+    import asyncio
+
+    from .sandbox import SandboxError, serve
+
+    def ready(url: str) -> None:
+        print(f"the sandbox answers at {url}", flush=True)
+
+    try:
+        asyncio.run(serve(listen.host, listen.port, ready=ready))
+    except SandboxError as error:
+        return _fail(f"framegate: {error}")
+    return 0
+
+
+def _fail(text: str) -> int:
+    print(text, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""What no table of the config can say alone: names that must exist, order, open proxies, ways round a quota."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from ..model.slots import CALLER
+from . import order
+from .settings import Complaint, Reader
+from .tables import RouteTable
+from .words import at, nearest
+
+if TYPE_CHECKING:
+    from .config import Config
+
+METERS = ("quota", "moderation")  # kinds that a caller must not get round by taking another route
+
+
+def whole(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str, RouteTable]) -> None:
+    """Complain of all that is wrong between the tables. `raw` has the names of those that could not be read, too."""
+    _names(reader, config, raw, routes)
+    if config.server.loop == "uvloop" and find_spec("uvloop") is None:
+        reader.complain("server.loop", "uvloop is not installed; pip install 'framegate[speed]'")
+    # A chain that could not be read says nothing about what it lacks.
+    unread = {complaint.where.partition(".chain")[0] for complaint in reader.complaints if ".chain" in complaint.where}
+    read = {
+        where: route
+        for where, route in routes.items()
+        if where not in unread and all(name in config.plugins for name in route.chain)
+    }
+    for where, route in read.items():
+        layers = [(name, config.plugins[name].kind, config.plugins[name].plugin) for name in route.chain]
+        reader.complaints += order.complaints(layers, where)
+    reader.complaints += _open(config, read)
+    reader.complaints += _shadowed(routes)
+    reader.complaints += _unmetered(config, read)
+
+
+def table(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """That table as written; empty where there is none or something else."""
+    found = raw.get(key, {})
+    return found if isinstance(found, dict) else {}
+
+
+def names(to: object) -> tuple[str, ...]:
+    """One name or several, as a tuple."""
+    return (to,) if isinstance(to, str) else tuple(to) if isinstance(to, tuple | list) else ()
+
+
+def _names(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str, RouteTable]) -> None:
+    upstreams = table(raw, "upstreams")
+    if not upstreams and isinstance(raw.get("upstreams", {}), dict):
+        example = '[upstreams.openai] with base_url = "https://api.openai.com/v1"'
+        reader.complain("upstreams", f"there is none; add one, such as {example}")
+    for section in ("upstreams", "keys", "groups", "plugins"):
+        for name in table(raw, section):
+            if not name.replace(".", "").replace("_", "").replace("-", "").isalnum() or not name.isascii():
+                reader.complain(at(section, name), "a name is made of letters, digits, '.', '_' and '-'")
+    for name, key in config.keys.items():
+        if key.group is not None and key.group not in table(raw, "groups"):
+            text = f"no such group '{key.group}'; {nearest(key.group, config.groups)}"
+            reader.complain(f"{at('keys', name)}.group", text)
+    for name, plugin in config.plugins.items():
+        if plugin.kind == "failover":
+            for i, upstream in enumerate(names(plugin.settings.get("to"))):
+                if upstream not in upstreams:
+                    text = f"no such upstream '{upstream}'; {nearest(upstream, upstreams)}"
+                    reader.complain(f"{at('plugins', name)}.to[{i}]", text)
+    for where, route in routes.items():
+        if route.upstream is not None and route.upstream not in upstreams:
+            text = f"no such upstream '{route.upstream}'; {nearest(route.upstream, upstreams)}"
+            reader.complain(f"{where}.upstream", text)
+
+
+def _open(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """No open proxy: who can't be told from anybody must not spend a credential of ours."""
+    if config.server.listen.loopback:
+        return
+    for where, route in routes.items():
+        if any(CALLER in config.plugins[name].plugin.fills for name in route.chain):
+            continue
+        for name in config.reach(route):
+            if name in config.upstreams and config.upstreams[name].has_credential:
+                text = (
+                    f"whoever reaches {config.server.listen} could spend the credential of upstream '{name}': "
+                    "listen on loopback or a Unix socket, or put a plugin in the chain that knows its callers"
+                )
+                yield Complaint(where, text)
+                break
+
+
+def _shadowed(routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """Routes that no request can take."""
+    seen: list[tuple[str, RouteTable]] = []
+    for where, route in routes.items():
+        for earlier, other in seen:
+            if other.route().covers(route.route()):
+                text = f"{earlier} ('{other.match}') already takes all that '{route.match}' would; put this one first"
+                yield Complaint(f"{where}.match", text)
+                break
+        seen.append((where, route))
+
+
+def _unmetered(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """Routes to the same upstreams as another, but without its quota or moderation."""
+    kinds = {where: {config.plugins[name].kind for name in route.chain} for where, route in routes.items()}
+    for where, route in routes.items():
+        for meter in METERS:
+            if route.unmetered or meter in kinds[where]:
+                continue
+            for other, metered in routes.items():
+                shared = set(config.reach(route)).intersection(config.reach(metered))
+                if meter in kinds[other] and shared:
+                    text = (
+                        f"reaches upstream '{min(shared)}' like {other}, but without its {meter}: "
+                        f"put '{meter}' in the chain, or say unmetered = true"
+                    )
+                    yield Complaint(where, text)
+                    break

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from proxy.core.order import complaints, drawing
+from proxy.model.plugin import Plugin
+from proxy.model.slots import CALLER, Slot
+
+
+class Keys(Plugin):
+    fills: ClassVar[tuple[Slot[Any], ...]] = (CALLER,)
+
+
+class Quota(Plugin):
+    needs: ClassVar[tuple[Slot[Any], ...]] = (CALLER,)
+
+
+class Failover(Plugin):
+    inside: ClassVar[tuple[str, ...]] = ("quota", "moderation")
+
+
+KEYS, QUOTA, FAILOVER = ("keys", "keys", Keys), ("quota", "quota", Quota), ("failover", "failover", Failover)
+
+
+def said(*layers: tuple[str, str, type[Plugin]]) -> list[str]:
+    return [str(complaint) for complaint in complaints(layers, "routes[0]")]
+
+
+def test_finds_nothing_wrong_with_the_usual_order() -> None:
+    assert said(KEYS, QUOTA, FAILOVER) == []
+    assert said() == []
+
+
+def test_what_sits_inside_something_need_not_have_it_in_the_chain() -> None:
+    assert said(FAILOVER) == []
+
+
+def test_says_what_must_sit_inside_what() -> None:
+    assert said(KEYS, FAILOVER, QUOTA) == ["routes[0]: 'failover' must sit inside 'quota'; move it further down"]
+
+
+def test_names_instances_and_compares_kinds() -> None:
+    assert said(KEYS, ("retries", "failover", Failover), ("tight", "quota", Quota)) == [
+        "routes[0]: 'retries' must sit inside 'tight'; move it further down"
+    ]
+
+
+def test_says_who_fills_what_is_needed() -> None:
+    assert said(QUOTA, KEYS) == [
+        "routes[0]: 'quota' needs the caller, which no layer outside it fills; move 'keys' further up"
+    ]
+    assert said(QUOTA) == [
+        "routes[0]: 'quota' needs the caller, which no layer outside it fills; put a plugin that fills it further up"
+    ]
+
+
+def test_an_instance_stands_in_a_chain_once() -> None:
+    assert said(KEYS, KEYS) == ["routes[0]: 'keys' is in the chain twice; a second instance needs a name of its own"]
+    assert said(KEYS, ("keys-2", "keys", Keys)) == []
+
+
+def test_says_every_complaint_at_once() -> None:
+    assert len(said(FAILOVER, QUOTA, QUOTA)) == 3
+
+
+def test_draws_a_chain() -> None:
+    one = drawing("* /v1/*", ["keys", "quota"], {"openai": ("credential", "wire")})
+    assert one == "* /v1/*   keys > quota || openai: credential > wire"
+
+
+def test_draws_each_further_upstream_on_a_line_of_its_own() -> None:
+    two = drawing("* /v1/*", [], {"a": ("wire",), "b": ("credential", "wire")}, width=9)
+    assert two == "* /v1/*     (no plugins) || a: wire\n                         || b: credential > wire"
