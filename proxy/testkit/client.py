@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,19 +32,33 @@ class Answer:
 
 
 class RawClient:
-    """`async with RawClient(port) as client`: one connection to 127.0.0.1:port, or to a Unix socket's path."""
+    """`async with RawClient(port) as client`: one connection to 127.0.0.1:port, or to a Unix socket's path.
 
-    def __init__(self, where: int | str) -> None:
+    With a `window`, the kernel takes no more than about that many bytes for a client that doesn't read.
+    """
+
+    def __init__(self, where: int | str, *, window: int | None = None) -> None:
         self._where = where
+        self._window = window
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> Self:
-        if isinstance(self._where, int):
-            opened = await asyncio.open_connection("127.0.0.1", self._where, limit=2**20)
-        else:
-            opened = await asyncio.open_unix_connection(self._where, limit=2**20)
-        self.reader, self.writer = opened
+        unix = isinstance(self._where, str)
+        sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        sock.setblocking(False)
+        if not unix:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so only for its own sockets
+        if self._window is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._window)
+        where = self._where if unix else ("127.0.0.1", self._where)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, where)
+        except BaseException:
+            sock.close()
+            raise
+        limit = 2**20 if self._window is None else self._window
+        self.reader, self.writer = await asyncio.open_connection(sock=sock, limit=limit)
         return self
 
     async def __aexit__(
@@ -77,6 +93,12 @@ class RawClient:
         """Send a request, hear its answer."""
         await self.send(data)
         return await self.answer(bodiless=bodiless)
+
+    def reset(self) -> None:
+        """Hang up with RST."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def ended(self) -> bytes:
         """All that still comes until the other side hangs up; b"" when it hung up without a further word."""

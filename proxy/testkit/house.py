@@ -67,7 +67,7 @@ async def serve(
     if "[server]" not in config:
         config = ANYWHERE + config
     lines = io.BytesIO()
-    house = House(_read(config, environ or {}), log=make("json", lines), clock=clock)
+    house = House(_read(config, environ or {}), environ=environ or {}, log=make("json", lines), clock=clock)
     await house.start()
     try:
         yield Served(house, lines)

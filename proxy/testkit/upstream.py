@@ -126,6 +126,8 @@ class ScriptedUpstream:
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
+        except asyncio.CancelledError:  # by __aexit__: the end, and asyncio's streams complain of a cancelled task
+            pass
         finally:
             self.open -= 1
             self._tasks.discard(task)

@@ -67,6 +67,7 @@ class Address:
                     raise
                 return made
         except TimeoutError as exc:
+            self._until = 0.0  # as below
             raise UpstreamError("no connection in time", sent=False, timeout=True) from exc
         except ssl.SSLCertVerificationError as exc:
             raise UpstreamError(f"the certificate can't be verified: {exc.verify_message}", sent=False) from exc

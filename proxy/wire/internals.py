@@ -16,10 +16,10 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from aiohttp.http import HttpResponseParser
+from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError, _ErrInfo
 from aiohttp.web_request import BaseRequest
 
 from ..model.errors import ClientLeft, Rejected, RequestTimeout
@@ -29,6 +29,8 @@ __all__ = ["CLOSED", "EMPTY_PAYLOAD", "KEPT", "Connection", "Incoming", "Listene
 
 TESTED = ((3, 14, 3), (3, 15, 0))
 LIMIT = 2**16  # bytes that a stream reader holds before it pauses its socket (twice this at the most)
+MAX_FIELD = 16380  # bytes of one header
+EMPTY_LINE = b"\r\n\r\n"
 INF = float("inf")
 
 
@@ -60,7 +62,7 @@ def response_parser(protocol: Any, loop: asyncio.AbstractEventLoop, *, with_body
         loop,
         LIMIT,
         max_line_size=8190,
-        max_field_size=16380,
+        max_field_size=MAX_FIELD,
         payload_exception=BrokenBody,
         response_with_body=with_body,
         read_until_eof=True,
@@ -96,14 +98,18 @@ class Incoming:
 class Upgrade(BaseRequest):
     """A request that asks for a WebSocket: aiohttp's own, since WebSocketResponse needs a real one."""
 
-    ATTRS = BaseRequest.ATTRS | frozenset(("connection", "exchange", "message", "payload"))
+    ATTRS = BaseRequest.ATTRS | frozenset(("connection", "exchange", "payload"))
 
     def __init__(self, message: Any, payload: StreamReader, connection: Connection, writer: Any, task: Any) -> None:
         super().__init__(message, payload, connection, writer, task, asyncio.get_running_loop())
-        self.message = message
         self.payload = payload
         self.connection = connection
         self.exchange: Exchange | None = None
+
+    @property
+    def message(self) -> Any:  # type: ignore[override]
+        """The message, as Incoming has it; aiohttp's own property of that name warns that it is going."""
+        return self._message
 
     def _cancel(self, exc: BaseException) -> None:
         super()._cancel(exc)
@@ -136,7 +142,19 @@ Refuse = Callable[["Connection", Rejected], None]
 class Connection(RequestHandler):
     """aiohttp's server protocol with what it lacks: timers for the head and the body, one answer to a broken body."""
 
-    __slots__ = ("_heard", "_listener", "_poll", "_progress", "asked_since", "head_since", "payload", "stalled_since")
+    __slots__ = (
+        "_end",
+        "_heard",
+        "_listener",
+        "_open",
+        "_poll",
+        "_progress",
+        "asked_since",
+        "head_since",
+        "payload",
+        "stained",
+        "stalled_since",
+    )
 
     def __init__(self, listener: Listener, **kw: Any) -> None:
         super().__init__(listener, **kw)
@@ -145,6 +163,9 @@ class Connection(RequestHandler):
         self.asked_since = INF  # since when somebody waits for bytes of the body
         self.stalled_since = INF  # since when the client has taken none of the answer
         self.payload: StreamReader = EMPTY_PAYLOAD  # the body handed over last
+        self.stained = False  # headers of the request that comes next may be trailers of the last
+        self._open: StreamReader | None = None  # a chunked body that is still coming
+        self._end = b""  # the last four bytes that came
         self._heard = False
         self._progress = 0
         self._poll: select.poll | None = None
@@ -165,16 +186,60 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and notice when a head begins, when it is whole, and when a body is broken."""
+        while self._open is not None:  # its end is an empty line: what stands behind that is another parser's
+            known = self._end[-3:]
+            cut = (known + data).find(EMPTY_LINE) + len(EMPTY_LINE) - len(known)
+            if not 0 < cut < len(data):
+                break
+            self._parse(data[:cut])
+            data = data[cut:]
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         before = self._request_count
+        self._end = data[-4:] if len(data) > 3 else (self._end + data)[-4:]
         super().data_received(data)
         if self._request_count != before:
             self.head_since = INF
-            if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-                self._spoil()
+            if self._messages:
+                self._take(self._request_count - before)
         elif self.waiting and data:
             self._heard = True
             if self.head_since == INF:
                 self.head_since = self._loop.time()
+        if self._open is not None and self._open.is_eof():
+            self._renew()
+
+    def _take(self, count: int) -> None:
+        """Look at the messages that have just been parsed."""
+        message, payload = self._messages[-1]
+        if isinstance(message, _ErrInfo):
+            self._spoil()
+            return
+        if self._open is not None or (count > 1 and any(one.chunked for one, _ in list(self._messages)[-count:-1])):
+            self.stained = True
+        self._open = payload if message.chunked else None
+
+    def _renew(self) -> None:
+        """Take a fresh parser behind a chunked body, or remember that it is too late for that.
+
+        aiohttp's parser makes the last trailer of a chunked body the first header of the next request (3.14.5), and
+        behind another proxy that may be another client's. Nothing has been parsed beyond the body when the last bytes
+        that came are an empty line and no further message has come with them.
+        """
+        self._open = None
+        if self._end != EMPTY_LINE:
+            self.stained = True
+            return
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            LIMIT,
+            max_field_size=MAX_FIELD,
+            payload_exception=RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
+        )
 
     def _spoil(self) -> None:
         """Tell whoever reads the body that it is broken.
@@ -186,6 +251,12 @@ class Connection(RequestHandler):
             self._messages.pop()
             payload.set_exception(Rejected("The body is broken: its chunks can't be read."))
             self.close()
+
+    def end_writing(self) -> None:
+        """Tell the client that nothing more comes, at once; what it still sends is read off (RFC 9112 §9.6)."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing() and transport.can_write_eof():
+            transport.write_eof()
 
     async def drained(self) -> None:
         """Wait until the client has taken enough of what was written."""
@@ -263,7 +334,7 @@ class Listener(web.Server):
             auto_decompress=False,
             keepalive_timeout=keepalive,
             read_bufsize=LIMIT,
-            max_field_size=16380,
+            max_field_size=MAX_FIELD,
         )
         self.refuse = refuse
 

@@ -33,11 +33,12 @@ class Question:
     that waits for it has run.
     """
 
-    __slots__ = ("head", "heard", "sent", "stream", "upload")
+    __slots__ = ("chunked", "head", "heard", "sent", "stream", "upload")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.head: asyncio.Future[tuple[Any, StreamReader]] = loop.create_future()
         self.heard = False  # the answer's head has come
+        self.chunked = False  # and its body comes in chunks
         self.sent = False  # bytes of the request may have reached the upstream
         self.stream: StreamReader = EMPTY_PAYLOAD
         self.upload: asyncio.Task[None] | None = None
@@ -135,6 +136,8 @@ class Link(asyncio.Protocol):
                 transport = self.transport
                 if transport is None or self.question is not question:
                     return
+                if not piece:
+                    continue  # an empty chunk would be the end
                 sent += len(piece)
                 if declared is not None and sent > declared:
                     raise ProxyError(f"A body of {declared} bytes went on after its end.")
@@ -207,11 +210,14 @@ class Link(asyncio.Protocol):
                 return
             self._head(question, message, stream)
         if question.heard and question.stream.is_eof() and self.question is question:
+            if question.chunked and not data.endswith(b"\r\n\r\n"):
+                self._last = True  # the parser may have begun another answer, and is not asked again
             self._finish(question)
 
     def _head(self, question: Question, message: Any, stream: StreamReader) -> None:
         question.heard = True
         question.stream = stream
+        question.chunked = message.chunked
         self.deadline = INF  # from here on the clock runs only while somebody asks for bytes
         if message.should_close:
             self._last = True
@@ -242,8 +248,10 @@ class Link(asyncio.Protocol):
             self.resume_reading()
         if question.upload is not None:
             self._stop_upload(question)
-        if question.stream is EMPTY_PAYLOAD:
-            self._parser = None  # it may be one for HEAD
+        if question.stream is EMPTY_PAYLOAD or question.chunked:
+            # It may be one for HEAD. And aiohttp's makes the last trailer of a chunked body the first header of the
+            # next message (3.14.5), which is somebody else's answer.
+            self._parser = None
         if self._last or self.transport is None:
             self.close()
         else:
@@ -298,9 +306,13 @@ class Link(asyncio.Protocol):
             self.abort()
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up. What the upstream has not taken by now it never will: nobody waits for that."""
         self.idle_since = INF
-        if self.transport is not None:
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
             self.transport.close()
 
     def abort(self) -> None:
@@ -311,9 +323,10 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone: end of an answer that runs until the close, or a break."""
         question = self.question
-        if question is not None and not question.heard and exc is not None:
+        if question is not None and exc is not None:
             self._salvage()
             question = self.question
+        self.idle_since = INF
         self.transport = None
         self._pool.links.discard(self)
         drain, self._drain = self._drain, None
@@ -344,6 +357,7 @@ class Link(asyncio.Protocol):
         transport = self.transport
         if type(transport).__module__ != "asyncio.selector_events":
             return
+        self._last = True
         sock = transport.get_extra_info("socket")  # type: ignore[union-attr]
         reader: Callable[[int, int], bytes] = os.read
         try:
@@ -372,7 +386,9 @@ def _complaint(message: Any) -> str | None:
     if encoding is not None:
         if "Content-Length" in headers:
             return "an answer with two lengths"
-        if encoding.strip().lower() != "chunked" or len(headers.getall("Transfer-Encoding")) > 1:
+        # llhttp takes `chunked` with a tab behind it for another coding, and would hand out the chunks' frames as body.
+        strange = encoding.strip().lower() != "chunked" or not message.chunked
+        if strange or len(headers.getall("Transfer-Encoding")) > 1:
             return "an answer in a transfer coding that nobody asked for"
     elif len(headers.getall("Content-Length", ())) > 1:
         return "an answer with two lengths"

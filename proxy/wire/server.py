@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from time import perf_counter
+from typing import Any
 
 from ..core.engine import Engine
 from ..core.render import render
@@ -13,12 +16,16 @@ from ..model.errors import BodyConsumed, BodyTooLarge, ClientLeft, ProxyError, R
 from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from . import websocket
-from .headers import KEEP, LENGTH, OUTWARD_FILTER, head
+from .headers import KEEP, LENGTH, OUTWARD_FILTER, head, one_chunk
 from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TOGETHER = 2**14  # a body up to this size is written in one piece with its head
+VERSIONS = ((1, 1), (1, 0))
 BODILESS = frozenset((204, 304))
+# Refused before there was a route: read differently by others, for a tunnel whose bytes may follow, or while we stop.
+DOUBTED = frozenset((400, 405, 503))
+LONGEST = 18  # digits of a length: from 2**63 on it is another number to some, and to aiohttp 2**64 - 1 is none at all
 
 
 class ClientBody(Body):
@@ -96,6 +103,9 @@ class Edge:
 
     async def _handle(self, incoming: Incoming | Upgrade) -> Sent | object:
         message, connection = incoming.message, incoming.connection
+        if complaint := _complaint(message):
+            self._refuse(connection, Rejected(f"The request can't be read: {complaint}."))
+            return CLOSED
         http11 = message.version == (1, 1)
         body: Body = EMPTY
         if incoming.payload is not EMPTY_PAYLOAD:
@@ -111,13 +121,23 @@ class Edge:
         delivery = Delivery(connection, exchange)
         try:
             response = delivery.response = await self._engine.ask(exchange)
-            if response.socket is not None and isinstance(incoming, Upgrade):
+            if response.socket is not None:
+                if not isinstance(incoming, Upgrade):
+                    raise ProxyError("A socket for a client that has asked for none.")
                 return await self._socket(incoming, exchange, response, delivery)
-            keep = not message.should_close and incoming.payload.is_eof()
+            # An upgrade that is not granted ends the connection: aiohttp loses what was sent behind such a request.
+            keep = not message.should_close and not message.upgrade and incoming.payload.is_eof()
+            if exchange.lane is None and response.status in DOUBTED:
+                keep = False
+            if message.chunked and connection.stained:
+                keep = False
             await delivery.write(
                 response, self._engine.marks(exchange), method=request.method, http11=http11, keep=keep
             )
-            return KEPT if keep and delivery.complete else CLOSED
+            if delivery.keep:
+                return KEPT
+            connection.end_writing()
+            return CLOSED
         except asyncio.CancelledError:
             delivery.break_off()
             raise
@@ -129,6 +149,7 @@ class Edge:
             delivery.break_off()
             return CLOSED
         finally:
+            exchange.cancel = None  # the work is over: what is let go of below is let go of whole
             try:
                 await delivery.aclose()
             finally:
@@ -140,7 +161,7 @@ class Edge:
         extra = [(name.decode(), value.decode()) for name, value in self._engine.marks(exchange)]
         try:
             delivery.status = 101
-            delivery.delivered = await websocket.serve(upgrade, response, extra)
+            await websocket.serve(upgrade, response, extra, delivery.count)
             delivery.complete = True
         except Rejected as error:
             refusal = render(error, exchange.id)
@@ -159,6 +180,7 @@ class Edge:
         start = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
         pairs = [*response.headers.raw, (b"Connection", b"close")]
         transport.write(head(start, pairs) + b"\r\n" + (response.body.now() or b""))
+        connection.end_writing()
 
     def sweep(self, *, header: float, body: float, stall: float) -> None:
         """Run the clocks of clients and of exchanges; times in seconds."""
@@ -169,7 +191,17 @@ class Edge:
 class Delivery:
     """One answer on its way to the client, and what became of it."""
 
-    __slots__ = ("_connection", "_exchange", "_transport", "complete", "delivered", "response", "status")
+    __slots__ = (
+        "_connection",
+        "_exchange",
+        "_transport",
+        "_until_close",
+        "complete",
+        "delivered",
+        "keep",
+        "response",
+        "status",
+    )
 
     def __init__(self, connection: Connection, exchange: Exchange) -> None:
         self._connection = connection
@@ -178,6 +210,8 @@ class Delivery:
         self.status = 0
         self.delivered = 0
         self.complete = False
+        self.keep = False  # the connection lives on
+        self._until_close = False  # the answer's end is the connection's
         self.response: Response | None = None
 
     async def write(
@@ -187,12 +221,14 @@ class Delivery:
         body = response.body
         whole = body.now()
         bodiless = method == "HEAD" or response.status in BODILESS or response.status < 200
-        pairs = self._pairs(response, marks, bodiless=bodiless, whole=whole)
-        chunked = not bodiless and whole is None and body.length is None
+        length = len(whole) if whole is not None and not http11 else body.length
+        pairs = self._pairs(response, marks, bodiless=bodiless, length=length)
+        chunked = not bodiless and length is None
         if chunked and http11:
             pairs.append((b"Transfer-Encoding", b"chunked"))
         elif chunked:
             chunked = keep = False  # HTTP/1.0 has no chunks: the end of the connection is the end of the body
+            self._until_close = True
         if not keep:
             pairs.append((b"Connection", b"close"))
         elif not http11:
@@ -203,23 +239,24 @@ class Delivery:
             self._put(start)
             await body.aclose()
         elif whole is not None:
+            framed = one_chunk(whole) if chunked else whole
             if len(whole) <= TOGETHER:
-                self._put(start + whole)
+                self._put(start + framed)
             else:
                 self._put(start)
-                self._put(whole)
+                self._put(framed)
             self.delivered = len(whole)
-            await self._connection.drained()
+            await self._taken()
         else:
             self._put(start)
             await self._stream(body, chunked=chunked)
         self.complete = not self._exchange.left
+        self.keep = keep and self.complete
 
     def _pairs(
-        self, response: Response, marks: list[tuple[bytes, bytes]], *, bodiless: bool, whole: bytes | None
+        self, response: Response, marks: list[tuple[bytes, bytes]], *, bodiless: bool, length: int | None
     ) -> list[tuple[bytes, bytes]]:
         """The headers as they go out. Framing is worked out here, whatever a plugin left in them."""
-        length = len(whole) if whole is not None else response.body.length
         pairs: list[tuple[bytes, bytes]] = []
         told = False
         for pair in response.headers.raw:
@@ -239,6 +276,8 @@ class Delivery:
     async def _stream(self, body: Body, *, chunked: bool) -> None:
         declared = body.length
         async for piece in body:
+            if not piece:
+                continue  # an empty chunk would be the end
             self.delivered += len(piece)
             if declared is not None and self.delivered > declared:
                 raise ProxyError("The answer went on after its end.")
@@ -246,12 +285,12 @@ class Delivery:
                 self._put(b"%x\r\n%b\r\n" % (len(piece), piece))
             else:
                 self._put(piece)
-            await self._connection.drained()
+            await self._taken()
         if declared is not None and self.delivered != declared:
             raise ProxyError("The answer ended too early.")
         if chunked:
             self._put(b"0\r\n\r\n")
-        await self._connection.drained()
+        await self._taken()
 
     def _put(self, data: bytes) -> None:
         transport = self._transport
@@ -262,10 +301,28 @@ class Delivery:
         else:
             self._exchange.left = True
 
+    async def _taken(self) -> None:
+        """Wait until the client has taken enough; work that keeps going is not held up by one that breaks away."""
+        try:
+            await self._connection.drained()
+        except ConnectionError:
+            if not self._exchange.keeps_going:
+                raise
+            self._exchange.left = True
+
+    def count(self, size: int) -> None:
+        """So many more bytes have gone to the client."""
+        self.delivered += size
+
     def break_off(self) -> None:
         """A truncated answer must look truncated: no clean end, no fake [DONE]."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._transport is None:
+            return
+        if self._until_close and not self._transport.is_closing():
+            # Here a FIN would be the clean end, and only a RST is none (RFC 9112 §8).
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def outcome(self) -> Outcome:
         """How it ended."""
@@ -286,6 +343,20 @@ class Delivery:
         if self.response is not None and not self.complete:
             await self.response.aclose()
         await self._exchange.received.body.aclose()
+
+
+def _complaint(message: Any) -> str | None:
+    """Why a request can't be believed that the parser let pass; None when it can."""
+    if message.version not in VERSIONS:
+        return "it is neither HTTP/1.1 nor HTTP/1.0"
+    headers = message.headers
+    if "Transfer-Encoding" in headers and (
+        message.version != (1, 1) or [name.lower() for name in headers.getall("Transfer-Encoding")] != ["chunked"]
+    ):
+        return "its transfer coding is not chunked alone, in HTTP/1.1"  # RFC 9112 §6.1: another server reads another body
+    if len(headers.get("Content-Length", "")) > LONGEST:
+        return "its length is not one that a body can have"
+    return None
 
 
 def _address(connection: Connection) -> str:

@@ -12,7 +12,7 @@ from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock
 from .dial import Address
-from .headers import INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, head
+from .headers import INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, head, one_chunk
 from .internals import EMPTY_PAYLOAD, StreamReader
 from .link import INF, Link, Question
 from .websocket import Sockets, wants_socket
@@ -56,7 +56,7 @@ class Wire:
         whole = body.now()
         chunked = body.length is None
         start = self._head(request, chunked)
-        out: bytes | Body = body if whole is None else _one_chunk(whole) if chunked else whole
+        out: bytes | Body = body if whole is None else one_chunk(whole) if chunked else whole
         tries = 0
         while True:
             link = self._take()
@@ -143,10 +143,6 @@ class Wire:
     async def dial(self) -> None:
         """Connect once, to see whether it can be done; raises UpstreamError."""
         (await self._dial()).close()
-
-
-def _one_chunk(whole: bytes) -> bytes:
-    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole) if whole else b"0\r\n\r\n"
 
 
 def _response(link: Link, question: Question, message: Any, stream: StreamReader) -> Response:

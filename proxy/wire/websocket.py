@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientSession, ClientTimeout, ClientWSTimeout, DummyCookieJar, TCPConnector, WSMsgType, web
-from aiohttp.client_exceptions import ClientConnectorError, ClientError, WSServerHandshakeError
+from aiohttp.client_exceptions import ClientConnectorError, ClientError, ConnectionTimeoutError, WSServerHandshakeError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .internals import Upgrade
     from .upstream import Wire
 
+GOODBYE = 2.0  # seconds for the other end to answer a close before it is hung up on
 REFUSAL = 2**20  # bytes of a refused handshake's body that are handed on
 KINDS = {WSMsgType.TEXT: "text", WSMsgType.BINARY: "binary", WSMsgType.PING: "ping", WSMsgType.PONG: "pong"}
 # The handshake of each side is that side's own (RFC 6455 §4): keys, versions and extensions never cross.
@@ -43,10 +44,18 @@ AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 def wants_socket(request: Request) -> bool:
     """Whether the request asks to be upgraded to a WebSocket."""
+    if request.method != "GET":
+        return False
     for name, value in request.headers.raw:
         if len(name) == 7 and name.lower() == b"upgrade":
-            return value.lower() == b"websocket"
+            return value.lower() == b"websocket" and b"upgrade" in _tokens(request.headers)
     return False
+
+
+def _tokens(headers: Headers) -> list[bytes]:
+    """What the Connection headers list. Without `upgrade` among them, an Upgrade header is somebody else's."""
+    lines = [value for name, value in headers.raw if name.lower() == b"connection"]
+    return [token.strip().lower() for line in lines for token in line.split(b",")]
 
 
 class _Refused(Exception):
@@ -91,10 +100,12 @@ class Sockets:
                     autoclose=False,
                     autoping=False,
                     max_msg_size=0,
-                    timeout=ClientWSTimeout(ws_close=10.0),
+                    timeout=ClientWSTimeout(ws_close=GOODBYE),
                 )
         except _Refused as refused:
             return refused.response
+        except ConnectionTimeoutError as exc:
+            raise UpstreamError("no connection in time", sent=False, timeout=True) from exc
         except TimeoutError as exc:
             raise UpstreamError("no socket in time", sent=True, timeout=True) from exc
         except ClientConnectorError as exc:
@@ -187,13 +198,20 @@ def _sendable(code: int) -> int:
     return {1005: 1000, 1006: 1011, 1015: 1011}.get(code, code)
 
 
-async def serve(request: Upgrade, response: Response, extra: list[tuple[str, str]]) -> int:
-    """Shake hands with the client, carry messages both ways until one side ends; returns bytes sent to the client."""
+async def serve(
+    request: Upgrade, response: Response, extra: list[tuple[str, str]], heard: Callable[[int], None]
+) -> None:
+    """Shake hands with the client and carry messages both ways until one side ends; `heard` counts what it is sent."""
     socket = response.socket
     assert socket is not None
     chosen = response.headers.get("Sec-WebSocket-Protocol")
     end = web.WebSocketResponse(
-        protocols=(chosen,) if chosen else (), autoping=False, autoclose=False, compress=False, max_msg_size=0
+        timeout=GOODBYE,
+        protocols=(chosen,) if chosen else (),
+        autoping=False,
+        autoclose=False,
+        compress=False,
+        max_msg_size=0,
     )
     for name, value in [*response.headers.without(HANDSHAKE).view.items(), *extra]:
         end.headers.add(name, value)
@@ -202,48 +220,63 @@ async def serve(request: Upgrade, response: Response, extra: list[tuple[str, str
     except web.HTTPException as exc:
         await socket.close(1001)
         raise Rejected("The WebSocket handshake is not a valid one.") from exc
-    carried = _Carried(socket, end)
-    await carried.run()
-    return carried.delivered
+    carried = _Carried(socket, end, heard)
+    try:
+        await carried.run()
+    finally:
+        request.exchange = None  # who hangs up from here on does not leave: the socket has ended
+        await carried.close()
 
 
 class _Carried:
     """Both directions of one socket; the first to end ends the other."""
 
-    def __init__(self, upstream: Socket, client: Any) -> None:
+    def __init__(self, upstream: Socket, client: Any, heard: Callable[[int], None]) -> None:
         self._upstream = upstream
         self._client = client
-        self.delivered = 0
+        self._heard = heard
+        self._to_upstream = Message("close", code=1001)
+        self._to_client = Message("close", code=1011)
 
     async def run(self) -> None:
+        """Carry until one side ends; raises what a layer raised."""
         loop = asyncio.get_running_loop()
         ways = [loop.create_task(way, name="socket") for way in (self._inward(), self._outward())]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in done:
+                with suppress(ConnectionError):  # it broke while we sent: as if it had said nothing
+                    self._to_upstream = self._to_client = way.result()
         finally:
+            # Whoever still receives must stop before anybody closes: aiohttp would tell it of a close of its own.
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            with suppress(Exception):
-                await self._upstream.close(1001)
-            with suppress(Exception):
-                await self._client.close(code=1011)
 
-    async def _inward(self) -> None:
+    async def close(self) -> None:
+        """Tell both ends, in the words of the one that ended it."""
+        await asyncio.gather(
+            self._close(self._upstream.close, self._to_upstream), self._close(self._end_client, self._to_client)
+        )
+
+    async def _inward(self) -> Message:
         while True:
             message = _message(await self._client.receive(), self._client)
             if message.kind == "close":
-                await self._upstream.close(_sendable(message.code), message.data)
-                with suppress(Exception):
-                    await self._client.close(code=_sendable(message.code), message=message.data)
-                return
+                return message
             await self._upstream.send(message)
 
-    async def _outward(self) -> None:
+    async def _outward(self) -> Message:
         while True:
             message = await self._upstream.receive()
-            if message.kind != "close":
-                self.delivered += len(message.data)
-            await _send(self._client, message)
             if message.kind == "close":
-                return
+                return message
+            self._heard(len(message.data))
+            await _send(self._client, message)
+
+    async def _end_client(self, code: int, reason: bytes) -> None:
+        await self._client.close(code=code, message=reason)
+
+    async def _close(self, close: Callable[[int, bytes], Awaitable[None]], message: Message) -> None:
+        with suppress(Exception):  # it is gone already
+            await close(_sendable(message.code), message.data)
