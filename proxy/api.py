@@ -15,20 +15,25 @@ from .model.errors import (
 from .model.exchange import Attempt, Client, Exchange, Outcome, Span
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
-from .model.services import Clock, Log, Services, Upstreams
+from .model.services import Callers, Clock, Log, Services, Upstreams
 from .model.slots import CALLER, Caller, Slot, Slots
 from .model.socket import Message, Socket
+from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Size
+from .openai.endpoint import endpoint
 
 __all__ = [
     "CALLER",
     "EMPTY",
+    "Add",
+    "Added",
     "Attempt",
     "Body",
     "BodyConsumed",
     "BodyTooLarge",
     "Bytes",
     "Caller",
+    "Callers",
     "Client",
     "ClientLeft",
     "Clock",
@@ -52,6 +57,9 @@ __all__ = [
     "Slots",
     "Socket",
     "Span",
+    "Store",
+    "StoreError",
     "UpstreamError",
     "Upstreams",
+    "endpoint",
 ]

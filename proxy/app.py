@@ -9,7 +9,7 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,9 @@ from .core.routes import Route, Routes
 from .core.upstreams import Upstream, Upstreams
 from .model.errors import UpstreamError
 from .model.services import Services
+from .model.slots import Caller
+from .model.values import Secret
+from .state import State
 from .telemetry.log import ExchangeLog, make
 from .wire import internals
 from .wire.server import Edge
@@ -42,7 +45,9 @@ class SystemClock:
 class House:
     """Framegate at work in one process."""
 
-    def __init__(self, config: Config, *, log: Any = None, clock: Any = None) -> None:
+    def __init__(
+        self, config: Config, *, environ: Mapping[str, str] | None = None, log: Any = None, clock: Any = None
+    ) -> None:
         internals.check()
         internals.quiet()
         self.config = config
@@ -51,6 +56,7 @@ class House:
         report = ExchangeLog(self.log) if config.log.exchanges else _silent
         self.engine = Engine(self.clock, self.log, report)
         self.edge = Edge(self.engine)
+        self.state = State(config, environ if environ is not None else os.environ, self.clock)
         self.address = ""
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -64,6 +70,7 @@ class House:
             await self._listen()
         except BaseException:
             await self.engine.drain(0)
+            await self.state.aclose()
             raise
         self._sweep()
 
@@ -78,6 +85,8 @@ class House:
         if server is not None:
             server.close()
         await self.engine.drain(self.config.server.drain_timeout)
+        await self.state.aclose()
+        self.edge.listener.pre_shutdown()  # else each idle connection is waited for, as if it were at work
         await self.edge.listener.shutdown(1.0)
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -114,7 +123,14 @@ class House:
             for name, table in config.plugins.items()
             if any(name in route.chain for route in config.routes)
         }
-        services = Services(upstreams=upstreams, clock=self.clock, log=self.log, spawn=self.engine.spawn)
+        services = Services(
+            upstreams=upstreams,
+            store=self.state,
+            callers=self.state.callers(_declared(config)),
+            clock=self.clock,
+            log=self.log,
+            spawn=self.engine.spawn,
+        )
         await generation.start([one.plugin for one in placed.values()], services)
         generation.routes = Routes(tuple([self._route(config, generation, route, placed) for route in config.routes]))
         return generation
@@ -147,6 +163,13 @@ class House:
         if swaps or table.headers:
             layers = (("credential", Credential(table.api_key, auth=table.auth, headers=table.headers, swaps=swaps)),)
         return Upstream(name, wire, layers)
+
+
+def _declared(config: Config) -> list[tuple[Secret, Caller]]:
+    return [
+        (key.secret, Caller(name, key.group, name=name, endpoints=frozenset(key.endpoints)))
+        for name, key in config.keys.items()
+    ]
 
 
 def _silent(*_: object) -> None:

@@ -17,6 +17,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.model": (("proxy.model",), ("multidict",)),
     "proxy.api": (("proxy.model", "proxy.openai"), ()),
     "proxy.core": (("proxy.core", "proxy.model", "proxy.openai"), ("orjson",)),
+    "proxy.openai": (("proxy.openai", "proxy.model"), ()),
+    "proxy.store": (("proxy.store", "proxy.model"), ("cryptography",)),
     "proxy.telemetry": (("proxy.telemetry", "proxy.core", "proxy.model"), ("structlog", "orjson")),
     "proxy.wire": (
         ("proxy.wire", "proxy.core", "proxy.model"),
@@ -25,6 +27,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.sandbox": (("proxy.sandbox",), ("aiohttp", "orjson", "PIL")),
     "proxy.testkit": (("proxy",), ("orjson",)),
     "proxy.app": (("proxy",), ("uvloop",)),
+    "proxy.state": (("proxy",), ()),
     "proxy.__main__": (("proxy",), ()),
     "proxy": ((), ()),
     "plugins": (("proxy.api",), ("orjson", "PIL", "cryptography")),

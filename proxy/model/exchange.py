@@ -82,6 +82,7 @@ class Exchange(Slots):
         "keeps_going",
         "lane",
         "left",
+        "prefix",
         "received",
         "route",
         "spans",
@@ -93,6 +94,7 @@ class Exchange(Slots):
         super().__init__()
         self.id = id
         self.route = route
+        self.prefix = "/v1"  # of the route: what is cut off the target before the upstream's base URL is put there
         self.received = received
         self.client = client
         self.deadline = deadline  # on the house's clock, in seconds

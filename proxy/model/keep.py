@@ -52,9 +52,13 @@ class Kept(Body):
 
     def now(self) -> bytes | None:
         """All of it, once it has all come and is still in memory."""
-        if self._end and self._file is None and self._size >= 0:
+        if self._end and self._file is None and self._size >= 0 and not self._closed:
             return self._head[0] if len(self._head) == 1 else b"".join(self._head)
         return None
+
+    def keep(self, *, memory: int, limit: int) -> Body:
+        """Itself: what is kept is not kept once more."""
+        return self
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """A pass of its own from byte 0. Raises BodyConsumed when the body has outgrown what may be kept."""
@@ -86,11 +90,15 @@ class Kept(Body):
                 yield data
 
     async def _next(self) -> bytes:
-        """Pull one piece. The task is shared and shielded: a reader that is cancelled loses nothing for the others."""
+        """Pull one piece. The task is shared, and waited for from outside: a reader that is cancelled does not end it."""
         if self._pull is None:
             self._pull = asyncio.get_running_loop().create_task(self._pull_one(), name="body-pull")
             self._pull.add_done_callback(_heard)
-        return await asyncio.shield(self._pull)
+        pull = self._pull
+        await asyncio.wait((pull,))
+        if pull.cancelled():
+            raise BodyConsumed("it was closed")  # under this reader, whom nobody has cancelled
+        return pull.result()
 
     async def _pull_one(self) -> bytes:
         try:

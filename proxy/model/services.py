@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .message import Request, Response
+from .slots import Caller
+from .store import Store
 
 
 class Clock(Protocol):
@@ -49,11 +51,23 @@ class Spawn(Protocol):
         """Start it; a crash is logged under that name."""
 
 
+class Callers(Protocol):
+    """The directory of those who may call."""
+
+    async def open(self) -> None:
+        """See that it can answer: raises what stands in the way, at start rather than at the first request."""
+
+    async def find(self, key: str) -> Caller:
+        """Whose key it is; raises Rejected when it is nobody's, StoreError when that can't be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the house lends every plugin while it runs."""
 
     upstreams: Upstreams
+    store: Store
+    callers: Callers
     clock: Clock
     log: Log
     spawn: Spawn

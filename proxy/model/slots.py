@@ -60,6 +60,8 @@ class Caller:
 
     id: str
     group: str | None = None
+    name: str = ""  # for people
+    endpoints: frozenset[str] = frozenset(("*",))  # which sorts of endpoint they may use
 
 
 CALLER: Slot[Caller] = Slot("caller")

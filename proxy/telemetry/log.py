@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import MutableMapping
@@ -49,7 +50,10 @@ def make(format: Literal["json", "text"], file: BinaryIO | None = None) -> Any:
 
 
 def _json(event: Event, **_: Any) -> bytes:
-    return orjson.dumps(event, default=repr)
+    try:
+        return orjson.dumps(event, default=repr)
+    except TypeError:  # text that came in as broken UTF-8 holds surrogates, which orjson refuses and json escapes
+        return json.dumps(event, default=repr, skipkeys=True).encode()
 
 
 def _crash(logger: Any, method: str, event: Event) -> Event:

@@ -1,0 +1,118 @@
+"""Keys: who calls, by which key, and whether that key may use this endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+from urllib.parse import urlsplit
+
+from proxy.api import (
+    CALLER,
+    Caller,
+    Callers,
+    Exchange,
+    Forward,
+    Plugin,
+    Rejected,
+    Request,
+    Response,
+    Services,
+    endpoint,
+)
+
+OPEN = Caller("open", name="anybody on this machine")
+LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+SOCKET_KEY = "openai-insecure-api-key."  # how browsers carry a key into a socket: in Sec-WebSocket-Protocol
+
+
+class Keys(Plugin):
+    """Knows the caller by their key and takes the key off; in open mode any key will do, or none."""
+
+    mode: Literal["keys", "open"] = "keys"
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+
+    fills = (CALLER,)
+
+    @asynccontextmanager
+    async def running(self, services: Services) -> AsyncIterator[None]:
+        """Keep the directory of callers at hand; a store that can't be opened is told at start."""
+        self._callers: Callers = services.callers
+        if self.mode == "keys":
+            await self._callers.open()
+        yield
+
+    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        """Take the key off, find its owner, and let them go where they may."""
+        key, request = _taken_off(request)
+        if self.mode == "open":
+            self._guard(request)
+            exchange[CALLER] = OPEN
+            return await forward(request)
+        if key is None:
+            raise Rejected(
+                "No API key: send one as Authorization: Bearer, x-api-key or api-key.",
+                status=401,
+                type="authentication_error",
+                code="unauthorized",
+            )
+        caller = exchange[CALLER] = await self._callers.find(key)
+        socket = (request.headers.get("Upgrade") or "").lower() == "websocket"
+        sort = endpoint(request.method, request.target.removeprefix(exchange.prefix), socket=socket)
+        if sort not in caller.endpoints and "*" not in caller.endpoints:
+            raise Rejected(
+                f"This key may not use endpoints of the sort '{sort}'.",
+                status=403,
+                type="permission_error",
+                code="permission_denied",
+                param=sort,
+            )
+        return await forward(request)
+
+    def _guard(self, request: Request) -> None:
+        """Any web page can reach a loopback port: by a name that leads here (DNS rebinding), or from a script."""
+        host = _host(request.headers.get("Host") or "")
+        if host not in LOOPBACK and host not in self.hosts:
+            raise _foreign("Host", "hosts")
+        origin = request.headers.get("Origin")
+        if origin is not None and origin not in self.origins:
+            raise _foreign("Origin", "origins")
+
+
+def _taken_off(request: Request) -> tuple[str | None, Request]:
+    """The caller's key and the request without it. Raises Rejected where two places name different ones."""
+    headers = request.headers
+    found: set[str] = set()
+    for value in headers.getall("Authorization"):
+        scheme, _, token = value.partition(" ")
+        found.add(token.strip() if scheme.lower() == "bearer" else value)
+    found.update(value for name in ("x-api-key", "api-key") for value in headers.getall(name))
+    offered = [part.strip() for line in headers.getall("Sec-WebSocket-Protocol") for part in line.split(",")]
+    carried = [part for part in offered if part.startswith(SOCKET_KEY)]
+    found.update(part.removeprefix(SOCKET_KEY) for part in carried)
+    found.discard("")
+    if len(found) > 1:
+        raise Rejected("Two different API keys; send one.")
+    if carried:
+        kept = ", ".join(part for part in offered if not part.startswith(SOCKET_KEY))
+        request = request.with_headers(sec_websocket_protocol=kept or None)
+    key = next(iter(found), None)
+    return key, request if key is None else request.with_headers(authorization=None, x_api_key=None, api_key=None)
+
+
+def _host(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _foreign(header: str, setting: str) -> Rejected:
+    return Rejected(
+        f"This {header} is not one that the open mode knows; the setting '{setting}' lists those that it does.",
+        status=403,
+        type="permission_error",
+        code="origin_not_allowed",
+        param=header,
+    )

@@ -1,0 +1,1 @@
+"""OpenAI's shapes. The only place that knows them: plugins ask here, none parses by hand."""

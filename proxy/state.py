@@ -1,0 +1,120 @@
+"""What outlives a generation of the config: the store, the vault, the directory of callers. Opened when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .core.callers import Callers, KeyRing
+from .model.services import Clock
+from .model.slots import Caller
+from .model.store import Add, Added, Store
+from .model.values import Secret
+
+if TYPE_CHECKING:
+    from .core.config import Config
+    from .store.vault import Vault
+
+Declared = Sequence[tuple[Secret, Caller]]
+
+
+class State:
+    """The store behind `[store] url`, and what stands on it. It is a store itself: the first call opens the file."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str], clock: Clock) -> None:
+        self._path = Path(config.store.url.removeprefix("sqlite:"))
+        self._environ = environ
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._store: Store | None = None
+        self._pepper: bytes | None = None
+
+    async def _open(self) -> Store:
+        async with self._lock:
+            if self._store is None:
+                from .store.sqlite import SQLiteStore
+
+                self._store = SQLiteStore(self._path, self._clock)
+            return self._store
+
+    def vault(self) -> Vault:
+        """The vault with the master keys that were given, or made beside the store."""
+        from .store.vault import Vault, masters
+
+        return Vault(masters(self._environ, self._path.parent))
+
+    async def pepper(self) -> bytes:
+        """What key hashes are made with. Raises StoreError when the store was written under another master key."""
+        if self._pepper is None:
+            from .store.vault import pepper
+
+            await self._open()
+            self._pepper = await pepper(self, self.vault())
+        return self._pepper
+
+    async def keys(self) -> KeyRing:
+        """The stored keys, for an operator."""
+        from .store.vault import digest
+
+        secret = await self.pepper()
+        return KeyRing(self, self._clock, lambda key: digest(secret, key))
+
+    def callers(self, declared: Declared) -> Directory:
+        """The directory of callers: the declared ones of one config, and all that are stored."""
+        return Directory(self, self._clock, declared)
+
+    # --- the store
+
+    async def get(self, space: str, key: str) -> bytes | None:
+        """The record, or None."""
+        return await (self._store or await self._open()).get(space, key)
+
+    async def put(self, space: str, key: str, value: bytes, *, ttl: float | None = None, new: bool = False) -> bool:
+        """Write a record; whether it was written."""
+        return await (self._store or await self._open()).put(space, key, value, ttl=ttl, new=new)
+
+    async def delete(self, space: str, key: str) -> bool:
+        """Take a record away; whether there was one."""
+        return await (self._store or await self._open()).delete(space, key)
+
+    async def items(self, space: str, *, after: str = "", limit: int = 1000) -> list[tuple[str, bytes]]:
+        """The records of a space by key."""
+        return await (self._store or await self._open()).items(space, after=after, limit=limit)
+
+    async def add(self, *steps: Add) -> Added:
+        """Do all steps or none."""
+        return await (self._store or await self._open()).add(*steps)
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        store, self._store = self._store, None
+        if store is not None:
+            await store.aclose()
+
+
+class Directory:
+    """The callers of one config. Hashing needs the pepper, so it opens with the store."""
+
+    def __init__(self, state: State, clock: Clock, declared: Declared) -> None:
+        self._state = state
+        self._clock = clock
+        self._declared = declared
+        self._callers: Callers | None = None
+
+    async def open(self) -> None:
+        """Open the store and hash the declared keys. Raises StoreError."""
+        if self._callers is None:
+            from .store.vault import digest
+
+            secret = await self._state.pepper()
+            hashed = [(digest(secret, key.reveal()), caller) for key, caller in self._declared]
+            self._callers = Callers(self._state, self._clock, lambda key: digest(secret, key), hashed)
+
+    async def find(self, key: str) -> Caller:
+        """Whose key it is."""
+        if self._callers is None:
+            await self.open()
+        assert self._callers is not None
+        return await self._callers.find(key)

@@ -1,0 +1,1 @@
+"""The stores: SQLite, embedded, is the default. Each keeps the promises of `proxy.model.store`."""

@@ -1,0 +1,139 @@
+"""Secrets at rest: sealed with the master keys, newest first; the store alone is worth nothing to a thief."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from ..model.store import Store, StoreError
+
+VARIABLE = "FRAMEGATE_MASTER_KEY"
+FILE = "master.key"
+SPACE = "secrets"  # of the store
+PEPPER = ("vault", "pepper")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Vault:
+    """Seals and opens. What the newest master key sealed, any of the keys given may open."""
+
+    def __init__(self, masters: Sequence[str]) -> None:
+        try:
+            self._fernet = MultiFernet([Fernet(master) for master in masters])
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{VARIABLE} holds something that is no master key; a master key is 32 random bytes in URL-safe base64."
+            ) from error
+
+    def seal(self, name: str, text: str) -> bytes:
+        """The text sealed under its name, so that two sealed values can't be exchanged."""
+        return self._fernet.encrypt(f"{name}\n{text}".encode())
+
+    def open(self, name: str, sealed: bytes) -> str:
+        """The text; raises StoreError when it was sealed under another key or name."""
+        try:
+            own, _, text = self._fernet.decrypt(sealed).decode().partition("\n")
+        except InvalidToken as error:
+            raise StoreError(
+                f"The store was written under another master key; give the old one too in {VARIABLE}, behind the new."
+            ) from error
+        if own != name:
+            raise StoreError(f"What the store holds as '{name}' was sealed as something else.")
+        return text
+
+
+def masters(environ: Mapping[str, str], beside: Path | None) -> list[str]:
+    """The master keys, newest first: from the environment, else from the file `beside`, made where there is none.
+
+    `beside` is the folder of an embedded store; None where the store is shared, which needs the variable.
+    """
+    given = environ.get(VARIABLE, "").replace(",", " ").split()
+    if given:
+        return given
+    if beside is None:
+        raise StoreError(f"A shared store needs a master key: set {VARIABLE} to the same value everywhere.")
+    path = beside / FILE
+    beside.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        # Written whole under another name, then linked: of two that start at once one wins, and none reads half a key.
+        half = beside / f".{FILE}.{secrets.token_hex(8)}"
+        descriptor = os.open(half, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.write(descriptor, Fernet.generate_key() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with suppress(FileExistsError):
+            os.link(half, path)
+        half.unlink()
+    return path.read_text().split()
+
+
+async def pepper(store: Store, vault: Vault) -> bytes:
+    """The secret that key hashes are made with: random, sealed in the store, the same for all who share it.
+
+    Raises StoreError when the store was written under another master key: a clear word at start.
+    """
+    sealed = await store.get(*PEPPER)
+    if sealed is None:
+        await store.put(*PEPPER, vault.seal("pepper", secrets.token_hex(32)), new=True)
+        sealed = await store.get(*PEPPER)
+        assert sealed is not None
+    return bytes.fromhex(vault.open("pepper", sealed))
+
+
+def digest(pepper: bytes, key: str) -> bytes:
+    """What is kept of a key: HMAC-SHA256 under the pepper (RFC 2104)."""
+    return hmac.new(pepper, key.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
+
+
+class Secrets:
+    """Named secrets of the operator's, for `secret:NAME` in the config."""
+
+    def __init__(self, store: Store, vault: Vault) -> None:
+        self._store = store
+        self._vault = vault
+
+    async def get(self, name: str) -> str | None:
+        """The secret, or None."""
+        sealed = await self._store.get(SPACE, name)
+        return None if sealed is None else self._vault.open(name, sealed)
+
+    async def set(self, name: str, text: str) -> None:
+        """Keep it; raises ValueError for a name or a text that could not be used."""
+        if not NAME.fullmatch(name):
+            raise ValueError(f"'{name}' is not a name for a secret: letters, digits, '.', '_' and '-', 100 at the most")
+        if not text or re.search(r"[\x00-\x1f\x7f]", text):
+            raise ValueError("the secret is empty, or holds a line break or another control character")
+        await self._store.put(SPACE, name, self._vault.seal(name, text))
+
+    async def names(self) -> list[str]:
+        """The names of all, in order."""
+        names: list[str] = []
+        while page := await self._store.items(SPACE, after=names[-1] if names else ""):
+            names += [name for name, _ in page]
+        return names
+
+    async def delete(self, name: str) -> bool:
+        """Forget it; whether it was there."""
+        return await self._store.delete(SPACE, name)
+
+    async def rotate(self) -> int:
+        """Seal everything anew under the newest master key; how many secrets there are. The pepper is one of them."""
+        names = await self.names()
+        for name in names:
+            text = await self.get(name)
+            if text is not None:
+                await self._store.put(SPACE, name, self._vault.seal(name, text))
+        sealed = await self._store.get(*PEPPER)
+        if sealed is not None:
+            await self._store.put(*PEPPER, self._vault.seal("pepper", self._vault.open("pepper", sealed)))
+        return len(names) + (sealed is not None)
