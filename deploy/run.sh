@@ -13,5 +13,13 @@ cat >&2 <<'TXT'
 TXT
 "$BIN/framegate" sandbox --listen 127.0.0.1:8090 &
 sandbox=$!
-trap 'kill "$sandbox" 2>/dev/null || true' EXIT INT TERM
-"$BIN/framegate" serve --config deploy/config/sandbox.toml
+"$BIN/framegate" serve --config deploy/config/sandbox.toml &
+serve=$!
+# Both in the background: a shell hears a signal only once what runs in its foreground has ended.
+trap 'kill "$serve" 2>/dev/null || true' INT TERM
+trap 'kill "$sandbox" 2>/dev/null || true' EXIT
+status=0
+while kill -0 "$serve" 2>/dev/null; do
+    wait "$serve" && status=0 || status=$?
+done
+exit "$status"

@@ -35,6 +35,11 @@ class Keys(Plugin):
 
     fills = (CALLER,)
 
+    @property
+    def anonymous(self) -> bool:
+        """Open mode is for this machine alone."""
+        return self.mode == "open"
+
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
         """Keep the directory of callers at hand; a store that can't be opened is told at start."""

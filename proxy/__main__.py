@@ -11,36 +11,13 @@ from typing import TYPE_CHECKING
 
 import proxy
 
+from .operate import register
+
 if TYPE_CHECKING:
     from .core.config import Config
     from .model.plugin import Plugin
 
 INTERRUPTED = 130  # what shells say of a process that Ctrl-C ended
-SAMPLE = """\
-# Framegate's config. Every setting with its default: docs/configuration.md
-# Check this file with: framegate check {name}
-
-[server]
-listen = "127.0.0.1:8080"              # or "unix:/run/framegate.sock"
-
-# Who answers. The first upstream is the one that routes take unless they name another.
-[upstreams.openai]
-base_url = "https://api.openai.com/v1"
-api_key  = "env:OPENAI_API_KEY"        # without this line each caller's own key goes through
-
-# [upstreams.azure]
-# base_url = "https://acme.openai.azure.com/openai/v1"
-# api_key  = "file:azure.key"          # relative to this file
-# auth     = "api-key"                 # the header that the key is sent in; default "bearer"
-
-# What is answered, and through which plugins. The first route that matches wins.
-[[routes]]
-match = "* /v1/*"                      # methods and path; * crosses slashes
-chain = []                             # plugins from the outside in
-
-[log]
-format = "json"                        # "text" when a person looks on
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,15 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     sandbox.add_argument(
         "--listen", metavar="ADDRESS", default="127.0.0.1:8090", help='"HOST:PORT" (default: %(default)s)'
     )
+    register(commands)
     return parser
 
 
 def _load(file: Path | None, listen: str | None = None) -> Config | None:
     """The config, or None when its complaints have been printed."""
     from .core.config import ConfigError, load
+    from .state import kept
 
     try:
-        return load(file, os.environ, listen=listen)
+        return load(file, os.environ, listen=listen, kept=kept(os.environ))
     except ConfigError as error:
         _fail(str(error))
         return None
@@ -109,8 +88,12 @@ def _serve(options: argparse.Namespace) -> int:
         return 1
     from .app import serve
     from .core.config import load
+    from .state import kept
 
-    return serve(config, reread=lambda: load(options.config, os.environ, listen=options.listen))
+    def reread() -> Config:
+        return load(options.config, os.environ, listen=options.listen, kept=kept(os.environ))
+
+    return serve(config, reread=reread)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -127,9 +110,12 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from importlib.resources import files
+
+    sample = files("proxy.templates").joinpath("framegate.toml").read_text(encoding="utf-8")
     try:
         with options.file.open("x", encoding="utf-8") as file:
-            file.write(SAMPLE.format(name=options.file))
+            file.write(sample.replace("FILE", str(options.file)))
     except FileExistsError:
         return _fail(f"{options.file}: is there already and is not overwritten")
     except OSError as error:

@@ -14,23 +14,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core.chain import Inner
-from .core.credential import Credential
-from .core.engine import Engine, Generation, Lane, Placed
-from .core.routes import Route, Routes
-from .core.upstreams import Upstream, Upstreams
-from .model.errors import UpstreamError
-from .model.services import Services
-from .model.slots import Caller
-from .model.values import Secret
+from . import build
+from .core.engine import Engine, Generation
+from .model.errors import ProxyError, UpstreamError
 from .state import State
 from .telemetry.log import ExchangeLog, make
 from .wire import internals
 from .wire.server import Edge
-from .wire.upstream import Wire
 
 if TYPE_CHECKING:
-    from .core.config import Config, RouteTable, UpstreamTable
+    from .core.config import Config
 
 TICK = 0.5  # seconds between two looks at the clocks of clients and exchanges
 
@@ -62,7 +55,7 @@ class House:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Build the first generation and open the listener; raises OSError or what a plugin raised, and leaves nothing."""
+        """Build the first generation and open the listener. Raises OSError or what a plugin raised."""
         if self.config.unbuilt:
             self.log.warning("settings_without_effect", settings=list(self.config.unbuilt))
         self.engine.swap(await self._generation(self.config))
@@ -75,7 +68,7 @@ class House:
         self._sweep()
 
     async def reload(self, config: Config) -> None:
-        """Put a new config to work for new exchanges; the listener stays. Raises what a plugin raised, all as it was."""
+        """Put a new config to work for new exchanges; the listener stays. Raises what a plugin raised."""
         self.engine.swap(await self._generation(config))
         self.config = config
 
@@ -108,68 +101,15 @@ class House:
             host, port = self._server.sockets[0].getsockname()[:2]
             self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
+    async def _generation(self, config: Config) -> Generation:
+        return await build.generation(config, self.engine, self.state, self.clock, self.log)
+
     def _sweep(self) -> None:
         server = self.config.server
         stall = max((route.deadline for route in self.config.routes), default=600.0)
         self.edge.sweep(header=server.header_timeout, body=server.body_timeout, stall=stall)
         tick = min(TICK, max(0.02, min(server.header_timeout, server.body_timeout) / 8))
         self._sweeper = asyncio.get_running_loop().call_later(tick, self._sweep)
-
-    async def _generation(self, config: Config) -> Generation:
-        upstreams = Upstreams({name: self._upstream(name, table) for name, table in config.upstreams.items()}, self.log)
-        generation = Generation(upstreams)
-        placed = {
-            name: Placed(name, table.make(), table.on_crash)
-            for name, table in config.plugins.items()
-            if any(name in route.chain for route in config.routes)
-        }
-        services = Services(
-            upstreams=upstreams,
-            store=self.state,
-            callers=self.state.callers(_declared(config)),
-            clock=self.clock,
-            log=self.log,
-            spawn=self.engine.spawn,
-        )
-        await generation.start([one.plugin for one in placed.values()], services)
-        generation.routes = Routes(tuple([self._route(config, generation, route, placed) for route in config.routes]))
-        return generation
-
-    def _route(
-        self, config: Config, generation: Generation, table: RouteTable, placed: dict[str, Placed]
-    ) -> Route[Lane]:
-        lane = generation.lane(
-            [placed[name] for name in table.chain],
-            self.log,
-            prefix=table.prefix,
-            upstream=table.upstream or next(iter(config.upstreams)),
-            deadline=table.deadline,
-            max_body=table.max_body if table.max_body is not None else config.server.max_body,
-            expose=config.server.expose,
-        )
-        return Route(table.match, table.methods, table.pattern, table.prefix, lane)
-
-    def _upstream(self, name: str, table: UpstreamTable) -> Upstream:
-        wire = Wire(
-            table.base_url,
-            self.clock,
-            connect_timeout=table.connect_timeout,
-            first_byte_timeout=table.first_byte_timeout,
-            idle_timeout=table.idle_timeout,
-            ca_file=table.ca_file,
-        )
-        swaps = table.has_credential
-        layers: tuple[tuple[str, Inner], ...] = ()
-        if swaps or table.headers:
-            layers = (("credential", Credential(table.api_key, auth=table.auth, headers=table.headers, swaps=swaps)),)
-        return Upstream(name, wire, layers)
-
-
-def _declared(config: Config) -> list[tuple[Secret, Caller]]:
-    return [
-        (key.secret, Caller(name, key.group, name=name, endpoints=frozenset(key.endpoints)))
-        for name, key in config.keys.items()
-    ]
 
 
 def _silent(*_: object) -> None:
@@ -217,7 +157,7 @@ async def _serve(config: Config, reread: Callable[[], Config] | None) -> int:
         loop.add_signal_handler(signal.SIGHUP, lambda: house.engine.spawn(_reload(house, reread), name="reload"))
     try:
         await house.start()
-    except OSError as error:
+    except (OSError, ProxyError) as error:
         house.log.error("start_failed", listen=str(config.server.listen), why=str(error))
         return 1
     # What stands now stands until the end: the collector need not walk it again.
@@ -247,8 +187,8 @@ async def _reload(house: House, reread: Callable[[], Config]) -> None:
 async def _dial(config: Config) -> list[str]:
     house = House(config, log=make("text"))
     complaints = []
-    for name, table in config.upstreams.items():
-        wire = house._upstream(name, table).wire
+    for name in config.upstreams:
+        wire = build.upstream(config, name, house.clock).wire
         try:
             await wire.dial()
         except UpstreamError as error:

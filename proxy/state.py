@@ -1,9 +1,9 @@
-"""What outlives a generation of the config: the store, the vault, the directory of callers. Opened when first needed."""
+"""What outlives a generation of the config: store, vault, directory of callers; each opened when first needed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ class State:
     """The store behind `[store] url`, and what stands on it. It is a store itself: the first call opens the file."""
 
     def __init__(self, config: Config, environ: Mapping[str, str], clock: Clock) -> None:
-        self._path = Path(config.store.url.removeprefix("sqlite:"))
+        self._path = config.store.path
         self._environ = environ
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -118,3 +118,19 @@ class Directory:
             await self.open()
         assert self._callers is not None
         return await self._callers.find(key)
+
+
+def kept(environ: Mapping[str, str]) -> Callable[[Path], Callable[[str], str | None]]:
+    """Finds secrets in a store file for the config that is being read, before anything of the house stands."""
+
+    def opened(path: Path) -> Callable[[str], str | None]:
+        def find(name: str) -> str | None:
+            from .store.sqlite import read
+            from .store.vault import SPACE, Vault, masters
+
+            sealed = read(path, SPACE, name)
+            return None if sealed is None else Vault(masters(environ, path.parent)).open(name, sealed)
+
+        return find
+
+    return opened

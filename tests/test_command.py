@@ -53,8 +53,8 @@ def test_check_says_fine_and_draws_the_chains(file: Callable[[str], str], capsys
 
 
 def test_check_says_what_does_nothing(file: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", file(FINE + '[store]\ntimezone = "UTC"\n[server]\nworkers = 4\n')]) == 0
-    assert "not part of this version, without effect: store, server.workers\n" in capsys.readouterr().out
+    assert main(["check", file(FINE + '[images]\nttl = "1d"\n[server]\nworkers = 4\n')]) == 0
+    assert "not part of this version, without effect: images, server.workers\n" in capsys.readouterr().out
 
 
 def test_check_says_every_complaint_on_a_line_of_its_own(

@@ -58,6 +58,12 @@ def _names(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str
         for name in table(raw, section):
             if not name.replace(".", "").replace("_", "").replace("-", "").isalnum() or not name.isascii():
                 reader.complain(at(section, name), "a name is made of letters, digits, '.', '_' and '-'")
+    for section, tables in (("keys", config.keys), ("groups", config.groups)):
+        for name, one in tables.items():
+            for upstream in one.credentials:
+                if upstream not in upstreams:
+                    text = f"no such upstream '{upstream}'; {nearest(upstream, upstreams)}"
+                    reader.complain(f"{at(section, name)}.credentials.{upstream}", text)
     for name, key in config.keys.items():
         if key.group is not None and key.group not in table(raw, "groups"):
             text = f"no such group '{key.group}'; {nearest(key.group, config.groups)}"
@@ -78,11 +84,16 @@ def _open(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complain
     """No open proxy: who can't be told from anybody must not spend a credential of ours."""
     if config.server.listen.loopback:
         return
+    for name, table in config.plugins.items():
+        if table.make().anonymous and any(name in route.chain for route in routes.values()):
+            text = f"lets everybody in, and {config.server.listen} is open to more than this machine"
+            yield Complaint(at("plugins", name), f"{text}; listen on loopback or a Unix socket")
     for where, route in routes.items():
-        if any(CALLER in config.plugins[name].plugin.fills for name in route.chain):
+        tables = [config.plugins[name] for name in route.chain]
+        if any(CALLER in table.plugin.fills and not table.make().anonymous for table in tables):
             continue
         for name in config.reach(route):
-            if name in config.upstreams and config.upstreams[name].has_credential:
+            if name in config.upstreams and config.has_credential(name):
                 text = (
                     f"whoever reaches {config.server.listen} could spend the credential of upstream '{name}': "
                     "listen on loopback or a Unix socket, or put a plugin in the chain that knows its callers"

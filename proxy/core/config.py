@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from . import check, order, registry
-from .settings import BAD, Complaint, Reader
+from .settings import BAD, Complaint, Kept, Reader
 from .tables import (
     AdminTable,
     GroupTable,
@@ -50,10 +50,10 @@ __all__ = [
 # something). Building a feature is deleting its lines here; a test holds docs and deploy/config to this list.
 UNBUILT: dict[str, object] = {
     "admin": None,
-    "store": None,
+    "store.timezone": "UTC",
     "images": None,
-    "keys": None,
-    "groups": None,
+    "keys.*.limits": None,
+    "groups.*.limits": None,
     "models": None,
     "server.public_url": None,
     "server.trusted_proxies": [],
@@ -69,6 +69,7 @@ UNBUILT: dict[str, object] = {
 # for a chain that says "quota" and has none would be worse than a refusal to start.
 BUILT_IN = ("keys", "idempotency", "quota", "moderation", "cache", "rehost", "failover", "tasks")
 USUAL_CHAIN = ("keys", "idempotency", "quota", "moderation", "rehost", "failover")
+OpenKept = Callable[[Path], Kept]
 OPENAI = "https://api.openai.com/v1"
 
 
@@ -106,6 +107,12 @@ class Config:
                 return check.names(plugin.settings.get("to")) or tuple(self.upstreams)
         return (route.upstream,) if route.upstream is not None else tuple(self.upstreams)[:1]
 
+    def has_credential(self, upstream: str) -> bool:
+        """Whether a secret of ours is sent to that upstream, for everybody or for some callers."""
+        of_keys = any(upstream in key.credentials for key in self.keys.values())
+        of_groups = any(upstream in group.credentials for group in self.groups.values())
+        return of_keys or of_groups or self.upstreams[upstream].has_credential
+
     def pictures(self) -> list[str]:
         """Each route's chain as a line of text."""
         width = max(len(route.match) for route in self.routes)
@@ -116,22 +123,33 @@ class Config:
         ]
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, listen: str | None = None) -> Config:
-    """The config in that file (None: zero config); `listen` replaces the file's. Raises ConfigError."""
+def load(
+    path: Path | None, environ: Mapping[str, str], *, listen: str | None = None, kept: OpenKept | None = None
+) -> Config:
+    """The config in that file (None: zero config); `listen` replaces the file's. Raises ConfigError.
+
+    `kept` opens the store in a file for the secrets that the config refers to.
+    """
     if path is None:
-        return zero(environ, listen=listen)
-    return _read(_parse(path), path, environ, listen)
+        return zero(environ, listen=listen, kept=kept)
+    return _read(_parse(path), path, environ, listen, kept)
 
 
-def zero(environ: Mapping[str, str], *, listen: str | None = None) -> Config:
+def zero(environ: Mapping[str, str], *, listen: str | None = None, kept: OpenKept | None = None) -> Config:
     """The config without a file: OpenAI with OPENAI_API_KEY, or without one the caller's own key goes through."""
     # OPENAI_BASE_URL is left alone: it is what apps set to find us, and we would find ourselves.
-    raw: dict[str, Any] = {"upstreams": {"openai": {"base_url": OPENAI}}}
+    state = Path(environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or "~", ".local", "state").expanduser())
+    raw: dict[str, Any] = {
+        "upstreams": {"openai": {"base_url": OPENAI}},
+        "store": {"url": f"sqlite:{state / 'framegate' / 'framegate.db'}"},
+    }
     if environ.get("OPENAI_API_KEY"):
         raw["upstreams"]["openai"]["api_key"] = "env:OPENAI_API_KEY"
+        if registry.exists("keys"):
+            raw["plugins"] = {"keys": {"mode": "open"}}
     else:
         raw["routes"] = [{"match": "* /v1/*", "chain": []}]
-    return _read(raw, None, environ, listen)
+    return _read(raw, None, environ, listen, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +200,9 @@ def _parse(path: Path) -> dict[str, Any]:
         raise sorry("not TOML that can be read: a value is too long or too deep") from exc
 
 
-def _read(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], listen: str | None) -> Config:
+def _read(
+    raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], listen: str | None, kept: OpenKept | None
+) -> Config:
     folder = Path.cwd() if path is None else path.absolute().parent
     if listen is not None:
         if listen.startswith("unix:"):
@@ -190,7 +210,8 @@ def _read(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], li
         raw = {**raw, "server": {**check.table(raw, "server"), "listen": listen}}
     if isinstance(raw.get("admin"), dict):
         raw = {**raw, "admin": {"token": "env:FRAMEGATE_ADMIN_TOKEN", **raw["admin"]}}
-    reader = Reader(folder, environ)
+    store = _store(Reader(folder, environ).table(StoreTable, raw.get("store", {}), "store"), folder)
+    reader = Reader(folder, environ, None if kept is None else kept(store.path))
     file: _File = reader.table(_File, raw, "")
     routes = _routes(reader, file, raw)
     plugins, unbuilt = _plugins(reader, file, routes)
@@ -198,7 +219,7 @@ def _read(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], li
         path,
         _server(file.server, folder, check.table(raw, "server")),
         file.admin,
-        file.store,
+        store,
         file.images,
         file.upstreams,
         file.keys,
@@ -213,6 +234,12 @@ def _read(raw: dict[str, Any], path: Path | None, environ: Mapping[str, str], li
     if reader.complaints:
         raise ConfigError(reader.complaints)
     return config
+
+
+def _store(store: StoreTable | Any, folder: Path) -> StoreTable:
+    """The table with its path made whole; the default's where it could not be read, which is complained of later."""
+    store = StoreTable() if store is BAD else store
+    return replace(store, url=f"sqlite:{folder / store.path}")
 
 
 def _server(server: ServerTable, folder: Path, raw: dict[str, Any]) -> ServerTable:

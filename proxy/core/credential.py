@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from ..model.errors import ProxyError
 from ..model.exchange import Exchange
 from ..model.message import Headers, Request, Response
 from ..model.plugin import Forward
+from ..model.slots import CALLER, Caller
 from ..model.values import Secret
 
 Auth = Literal["bearer", "api-key", "none"]
@@ -42,23 +44,43 @@ CALLERS_PREFIXES = (
 # What speaks of the upstream's account: not the caller's to see. Its limits would be read as theirs.
 ACCOUNTS = frozenset((b"set-cookie", b"set-cookie2", b"alt-svc", b"openai-organization", b"openai-project"))
 ACCOUNTS_PREFIXES = (b"x-ratelimit-",)
-SOCKET_KEY = "openai-insecure-api-key."  # how browsers carry a key into a socket: in Sec-WebSocket-Protocol
+# How browsers, which can't set headers, carry a key and its account into a socket: in Sec-WebSocket-Protocol.
+SOCKET_OWN = ("openai-insecure-api-key.", "openai-organization.", "openai-project.")
+
+
+HOP = b"CDN-Loop"  # RFC 8586: the one header made for finding loops; nobody on the way takes it off
+NONE: Mapping[str, Secret] = {}
 
 
 class Credential:
-    """One upstream's credential and headers. Several keys are used in turn.
+    """One upstream's credential and headers. Several keys are used in turn; a caller's or group's own goes before them.
 
     `swaps`: a secret of ours takes the place of the caller's. Without one the caller's own things go through, and the
-    upstream's come back, as they are.
+    upstream's come back, as they are. `mark` is this process's own, by which it knows a request that comes round again.
     """
 
-    def __init__(self, keys: Sequence[Secret], *, auth: Auth, headers: Mapping[str, Secret], swaps: bool) -> None:
+    def __init__(
+        self,
+        keys: Sequence[Secret],
+        *,
+        auth: Auth,
+        headers: Mapping[str, Secret],
+        swaps: bool,
+        of_callers: Mapping[str, Secret] = NONE,
+        of_groups: Mapping[str, Secret] = NONE,
+        mark: str = "",
+    ) -> None:
         self._swaps = swaps
         self._header = b"api-key" if auth == "api-key" else b"Authorization"
         prefix = "" if auth == "api-key" else "Bearer "
-        self._values = itertools.cycle([f"{prefix}{key.reveal()}".encode() for key in keys]) if keys else None
-        if auth == "none":
-            self._values = None
+
+        def value(key: Secret) -> bytes:
+            return f"{prefix}{key.reveal()}".encode()
+
+        self._values = itertools.cycle([value(key) for key in keys]) if keys and auth != "none" else None
+        self._of_callers = {name: value(key) for name, key in of_callers.items()}
+        self._of_groups = {name: value(key) for name, key in of_groups.items()}
+        self._mark = (HOP, mark.encode())  # "" for none
         self._more = tuple((name.encode(), value.reveal().encode()) for name, value in headers.items())
         self._own = frozenset(name.lower() for name, _ in self._more)
 
@@ -71,9 +93,11 @@ class Credential:
             for pair in request.headers.raw
             if (low := pair[0].lower()) not in own and not (swaps and _callers(low))
         ]
-        if self._values is not None:
-            pairs.append((self._header, next(self._values)))
+        if swaps and (value := self._value(exchange.get(CALLER))) is not None:
+            pairs.append((self._header, value))
         pairs += self._more
+        if swaps and self._mark[1]:
+            pairs.append(self._mark)
         headers = Headers(tuple(pairs))
         if swaps:
             headers = _without_socket_key(headers)
@@ -83,6 +107,23 @@ class Credential:
         raw = response.headers.raw
         kept = tuple([pair for pair in raw if not _accounts(pair[0].lower())])
         return response if len(kept) == len(raw) else replace(response, headers=Headers(kept))
+
+    def _value(self, caller: Caller | None) -> bytes | None:
+        """What is sent for this caller: their own, else their group's, else the upstream's next."""
+        if caller is not None:
+            own = self._of_callers.get(caller.id) or self._of_groups.get(caller.group or "")
+            if own is not None:
+                return own
+        if self._values is not None:
+            return next(self._values)
+        if self._of_callers or self._of_groups:  # else its secret stands in `headers` or in the base URL
+            raise ProxyError(
+                "There is no credential for you at this upstream.",
+                status=503,
+                type="service_unavailable_error",
+                code="provider_credential_missing",
+            )
+        return None
 
 
 def _callers(name: bytes) -> bool:
@@ -95,8 +136,8 @@ def _accounts(name: bytes) -> bool:
 
 def _without_socket_key(headers: Headers) -> Headers:
     for name, value in headers.raw:
-        if name.lower() == b"sec-websocket-protocol" and SOCKET_KEY.encode() in value:
+        if name.lower() == b"sec-websocket-protocol" and b"openai-" in value.lower():
             offered = [part.strip() for line in headers.getall("Sec-WebSocket-Protocol") for part in line.split(",")]
-            kept = ", ".join(part for part in offered if not part.startswith(SOCKET_KEY))
+            kept = ", ".join(part for part in offered if not part.lower().startswith(SOCKET_OWN))
             return headers.replaced(sec_websocket_protocol=kept or None)
     return headers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -71,10 +72,15 @@ class Generation:
             await self._stack.aclose()
             raise
 
-    def lane(self, placed: Sequence[Placed], log: Log, *, prefix: str, upstream: str, **rest: Any) -> Lane:
-        """The chain of one route around the door to the upstreams."""
+    def lane(
+        self, placed: Sequence[Placed], log: Log, *, prefix: str, upstream: str, reach: frozenset[str], **rest: Any
+    ) -> Lane:
+        """The chain of one route around the door to the upstreams that it reaches."""
 
         async def door(exchange: Exchange, request: Request) -> Response:
+            if request.upstream is not None and request.upstream not in reach:
+                # The checks against open proxies rest on where a route can get to.
+                raise ProxyError(f"The upstream '{request.upstream}' is not one that this route reaches.")
             inward = Request(
                 request.method,
                 request.target[len(prefix) :],
@@ -117,6 +123,7 @@ class Engine:
         # Ids are for people and logs; they are unique, not secret.
         self._boot = os.urandom(5).hex()
         self._count = itertools.count(1)
+        self.mark = f"framegate-{secrets.token_hex(8)}"  # of our own hop: what carries it comes from ourselves
 
     def swap(self, generation: Generation) -> None:
         """Let new exchanges run under this generation; the old one closes after its last."""
@@ -177,6 +184,12 @@ class Engine:
         lane.generation.exchanges += 1
         if len(received.headers.getall("Authorization")) > 1:
             raise Rejected("Two Authorization headers; send one.")
+        if any(self.mark in value for value in received.headers.getall("CDN-Loop")):
+            raise Rejected(
+                "This request comes from Framegate itself: an upstream's base_url leads back here.",
+                status=508,
+                code="loop_detected",
+            )
         received.body.allow(lane.max_body)
         return lane
 

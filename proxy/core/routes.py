@@ -24,6 +24,7 @@ UNCLEAN = re.compile(r"[\x00-\x20\x7f#\\;]|//")
 # A dot segment, also as servers see it that take a backslash for a slash or cut a segment at ';' or a control byte.
 DOTS = re.compile(r"(?:^|[/\\])\.\.?(?=[/\\;\x00-\x20]|\Z)")
 SLASHES = re.compile(r"[/\\]+")
+CUT = re.compile(r"[;\x00-\x1f][^/]*| [^/]*\Z")  # where such servers cut a segment, or trim the path
 # `/ . % \` and the unreserved characters (RFC 3986 §2.3) escaped, or an escape that is none.
 NEEDLESS = re.compile(r"%(?:2[5def]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5[cf]|7e|(?![0-9a-f]{2}))", re.IGNORECASE)
 
@@ -225,7 +226,7 @@ def fold(path: str) -> str:
 
 
 def _decoded(path: str) -> list[str]:
-    """What readers might make of an escaped path: decoded once, twice, thrice, and with slashes run together."""
+    """What readers might make of an escaped path: decoded once, twice, thrice, slashes run together, segments cut."""
     readings = []
     for _ in range(ROUNDS):
         decoded = unquote(path, errors="surrogateescape")
@@ -235,6 +236,8 @@ def _decoded(path: str) -> list[str]:
         readings.append(path)
         if (joined := SLASHES.sub("/", path)) != path:
             readings.append(joined)
+        if (cut := CUT.sub("", joined)) != joined:
+            readings.append(cut)
     return readings
 
 

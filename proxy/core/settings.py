@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ..model.errors import ProxyError
 from ..model.values import Secret, duration, size
 from .words import SECRET_FORM, at, found, hidden, nearest, wanted
 
@@ -19,6 +20,9 @@ Several = Annotated[tuple[T, ...], "several"]
 """One or a list of them in the file; always a tuple in the program."""
 
 REFERENCES = ("env:", "file:", "secret:")
+Kept = Callable[[str], str | None]
+"""Finds a secret that is kept in the store; raises ProxyError when the store can't be opened."""
+
 BAD: Final[Any] = object()  # in place of a value that could not be read; the complaint has been made
 SECRET_FILE = 2**16  # bytes; whatever is longer is no secret but the wrong file (or /dev/zero)
 
@@ -75,9 +79,10 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
 class Reader:
     """Reads tables and gathers complaints. Relative paths and `file:` secrets are looked for in `folder`."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], kept: Kept | None = None) -> None:
         self.folder = folder
         self.environ = environ
+        self.kept = kept
         self.complaints: list[Complaint] = []
 
     def complain(self, where: str, text: str) -> Any:
@@ -166,7 +171,7 @@ class Reader:
             return self._secret(raw, where)
         best: list[Complaint] | None = None
         for kind in kinds:
-            trial = Reader(self.folder, self.environ)
+            trial = Reader(self.folder, self.environ, self.kept)
             value = trial.value(kind, raw, where)
             if value is not BAD:
                 return value
@@ -217,7 +222,7 @@ class Reader:
         if not colon or scheme not in ("env", "file", "secret") or not name:
             return self.complain(where, f"a secret is written as {SECRET_FORM}, never as itself")
         if scheme == "secret":
-            return self.complain(where, 'secrets in the store are not part of this version; use "env:" or "file:"')
+            return self._kept(name, where)
         if scheme == "env":
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII):  # it may be the secret itself
                 return self.complain(where, 'what follows "env:" is not the name of an environment variable')
@@ -238,6 +243,15 @@ class Reader:
                 return self.complain(where, f"{place} is {'too long for a secret' if text else 'empty'}")
         if re.search(r"[\x00-\x1f\x7f]", text):
             return self.complain(where, f"{place} holds a line break or another control character")
+        return Secret(text)
+
+    def _kept(self, name: str, where: str) -> Any:
+        try:
+            text = None if self.kept is None else self.kept(name)
+        except ProxyError as exc:
+            return self.complain(where, exc.message)
+        if text is None:
+            return self.complain(where, f"there is no secret '{name}' in the store; framegate secrets set {name}")
         return Secret(text)
 
     def _sorry(self, kinds: list[Any], raw: object, where: str) -> str:

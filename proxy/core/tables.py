@@ -118,8 +118,10 @@ class StoreTable:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("sqlite:", "redis://", "rediss://", "unix://")):
-            raise ValueError('url must be "sqlite:PATH", "redis://HOST:PORT/DB" or "rediss://HOST:PORT/DB"')
+        if self.url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError('Redis is not part of this version; url must be "sqlite:PATH"')
+        if not self.url.startswith("sqlite:") or self.url == "sqlite:" or "\0" in self.url:
+            raise ValueError('url must be "sqlite:PATH"')
         if self.timezone != "UTC":
             from zoneinfo import ZoneInfo
 
@@ -127,6 +129,11 @@ class StoreTable:
                 ZoneInfo(self.timezone)
             except (KeyError, ValueError, OSError) as exc:
                 raise ValueError(f'there is no timezone "{self.timezone}"; write "UTC" or "Europe/Berlin"') from exc
+
+    @property
+    def path(self) -> Path:
+        """The file of an embedded store; whole once the config is read."""
+        return Path(self.url.removeprefix("sqlite:"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +205,21 @@ class KeyTable:
     group: str | None = None
     models: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = ("inference",)
+    credentials: dict[str, Secret] = field(default_factory=dict)  # by upstream, in place of the upstream's own
     limits: Limits = NO_LIMITS
+
+    def __post_init__(self) -> None:
+        if self.models:
+            raise ValueError("a key's models are not enforced by this version; take them out, lest they be relied on")
+        if not self.endpoints:
+            raise ValueError("endpoints must name at least one sort")
 
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
-    """`[groups.NAME]`: limits that several keys share."""
+    """`[groups.NAME]`: what several keys share."""
 
+    credentials: dict[str, Secret] = field(default_factory=dict)  # by upstream, in place of the upstream's own
     limits: Limits = NO_LIMITS
 
 

@@ -90,7 +90,7 @@ class Kept(Body):
                 yield data
 
     async def _next(self) -> bytes:
-        """Pull one piece. The task is shared, and waited for from outside: a reader that is cancelled does not end it."""
+        """Pull one piece. The task is shared and only waited for: a reader that is cancelled does not end it."""
         if self._pull is None:
             self._pull = asyncio.get_running_loop().create_task(self._pull_one(), name="body-pull")
             self._pull.add_done_callback(_heard)

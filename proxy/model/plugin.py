@@ -40,6 +40,11 @@ class Plugin:
     skippable: ClassVar[bool] = False
     """Whether `on_crash = "skip"` is allowed: true only for a layer whose absence can't hurt."""
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether, as it is set, it lets everybody in and can't tell one caller from another; for loopback alone."""
+        return False
+
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
         dataclass(cls)

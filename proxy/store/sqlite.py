@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -81,7 +82,8 @@ class SQLiteStore:
 
         def work(db: sqlite3.Connection, now: float) -> bool:
             done = db.execute(
-                "DELETE FROM records WHERE space = ? AND key = ? AND (expires IS NULL OR expires > ?)", (space, key, now)
+                "DELETE FROM records WHERE space = ? AND key = ? AND (expires IS NULL OR expires > ?)",
+                (space, key, now),
             )
             return done.rowcount > 0
 
@@ -245,6 +247,23 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def read(path: Path, space: str, key: str) -> bytes | None:
+    """One record, read at once and without a thread: for whoever has no loop yet. Raises StoreError."""
+    if not path.exists():
+        return None
+    db = open_file(path)
+    try:
+        row = db.execute(
+            "SELECT value FROM records WHERE space = ? AND key = ? AND (expires IS NULL OR expires > ?)",
+            (space, key, time.time()),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+    except sqlite3.Error as error:
+        raise StoreError(f"The store {path} can't be read: {error}") from error
+    finally:
+        db.close()
 
 
 def backup(path: Path, to: Path) -> None:

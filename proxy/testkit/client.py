@@ -44,14 +44,13 @@ class RawClient:
         self.writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> Self:
-        unix = isinstance(self._where, str)
-        sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        where = self._where if isinstance(self._where, str) else ("127.0.0.1", self._where)
+        sock = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
         sock.setblocking(False)
-        if not unix:
+        if not isinstance(where, str):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so only for its own sockets
         if self._window is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._window)
-        where = self._where if unix else ("127.0.0.1", self._where)
         try:
             await asyncio.get_running_loop().sock_connect(sock, where)
         except BaseException:

@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 
 from ..app import House
-from ..core.config import Config, load
+from ..core.config import load
 from ..model.services import Clock
+from ..state import kept
 from ..telemetry.log import make
 
 ANYWHERE = '[server]\nlisten = "127.0.0.1:0"\n'
@@ -63,22 +64,27 @@ class Served:
 async def serve(
     config: str, *, environ: Mapping[str, str] | None = None, clock: Clock | None = None, drain: bool = True
 ) -> AsyncIterator[Served]:
-    """Serve a TOML config; without a [server] table, on a free port of 127.0.0.1. Stops, drained, at the end."""
+    """Serve a TOML config; without a [server] table, on a free port of 127.0.0.1. Stops, drained, at the end.
+
+    Its state is kept in a folder of its own, which is gone afterwards.
+    """
     if "[server]" not in config:
         config = ANYWHERE + config
+    known = environ or {}
     lines = io.BytesIO()
-    house = House(_read(config, environ or {}), environ=environ or {}, log=make("json", lines), clock=clock)
-    await house.start()
-    try:
-        yield Served(house, lines)
-    finally:
-        if not drain:
-            house.engine.draining = True
-        await house.stop()
-
-
-def _read(config: str, environ: Mapping[str, str]) -> Config:
     with tempfile.TemporaryDirectory(prefix="framegate-test-") as folder:
-        path = Path(folder, "framegate.toml")
-        path.write_text(config)
-        return load(path, environ)
+        read = load(_written(Path(folder), config), known, kept=kept(known))
+        house = House(read, environ=known, log=make("json", lines), clock=clock)
+        await house.start()
+        try:
+            yield Served(house, lines)
+        finally:
+            if not drain:
+                house.engine.draining = True
+            await house.stop()
+
+
+def _written(folder: Path, config: str) -> Path:
+    path = folder / "framegate.toml"
+    path.write_text(config)
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -70,10 +71,11 @@ class Address:
             self._until = 0.0  # as below
             raise UpstreamError("no connection in time", sent=False, timeout=True) from exc
         except ssl.SSLCertVerificationError as exc:
-            raise UpstreamError(f"the certificate can't be verified: {exc.verify_message}", sent=False) from exc
+            why = exc.verify_message.partition(",")[0]  # behind the comma stands the host's name
+            raise UpstreamError(f"the certificate can't be verified: {why}", sent=False) from exc
         except (OSError, ssl.SSLError) as exc:
             self._until = 0.0  # ask the resolver anew: the upstream may have moved
-            raise UpstreamError(f"no connection: {exc.strerror or type(exc).__name__}", sent=False) from exc
+            raise UpstreamError(f"no connection: {_why(exc)}", sent=False) from exc
 
     async def _resolve(
         self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]
@@ -83,3 +85,12 @@ class Address:
             self._known = [(family, kind, proto, "", address) for family, kind, proto, _, address in found]
             self._until = now() + DNS_LIFE
         return list(self._known)
+
+
+def _why(error: OSError) -> str:
+    """In the system's words; asyncio's name the address, which is not the client's to know."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "TLS failed"
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or type(error).__name__
+    return os.strerror(error.errno)

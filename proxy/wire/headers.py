@@ -38,6 +38,7 @@ MEANT = INWARD | {
 }
 MEANT_PREFIXES = (b"x-forwarded-", b"x-framegate-", b"cf-", b"x-original-", b"x-rewrite-", b"x-admin-", b"x-internal-")
 
+LONGEST = 18  # digits of a length: from 2**63 on it is another number to some, and to aiohttp 2**64 - 1 is none at all
 KEEP, DROP, CONNECTION, LENGTH = 0, 1, 2, 3
 KEPT = (KEEP, LENGTH)
 REMEMBERED = 4096  # names; a client that makes up names can't grow it

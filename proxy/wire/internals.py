@@ -22,7 +22,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError, _ErrInfo
 from aiohttp.web_request import BaseRequest
 
-from ..model.errors import ClientLeft, Rejected, RequestTimeout
+from ..model.errors import ClientLeft, ProxyError, Rejected, RequestTimeout
 from ..model.exchange import Exchange
 
 __all__ = ["CLOSED", "EMPTY_PAYLOAD", "KEPT", "Connection", "Incoming", "Listener", "StreamReader", "Upgrade"]
@@ -107,7 +107,7 @@ class Upgrade(BaseRequest):
         self.exchange: Exchange | None = None
 
     @property
-    def message(self) -> Any:  # type: ignore[override]
+    def message(self) -> Any:
         """The message, as Incoming has it; aiohttp's own property of that name warns that it is going."""
         return self._message
 
@@ -136,7 +136,7 @@ class Sent:
 
 KEPT, CLOSED = Sent(True), Sent(False)
 Handler = Callable[[Incoming | Upgrade], Awaitable[Any]]
-Refuse = Callable[["Connection", Rejected], None]
+Refuse = Callable[["Connection", ProxyError], None]
 
 
 class Connection(RequestHandler):
@@ -308,7 +308,13 @@ class Connection(RequestHandler):
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> Any:
         """Answer what could not be parsed, once, in our envelope, without a word of what was sent."""
-        self._listener.refuse(self, Rejected(_why(exc)))
+        error: ProxyError
+        if isinstance(exc, HttpProcessingError):
+            error = Rejected(_why(exc))
+        else:  # nothing gets out of the handler, so this is a fault of ours, and must not look like the client's
+            error = ProxyError("Framegate failed before it could take the request.")
+        error.__cause__ = exc
+        self._listener.refuse(self, error)
         return CLOSED
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ..model.body import Body
 from ..model.errors import ClientLeft, ProxyError, UpstreamError
+from .headers import LONGEST
 from .internals import EMPTY_PAYLOAD, StreamReader, response_parser
 
 INF = float("inf")
@@ -390,6 +391,8 @@ def _complaint(message: Any) -> str | None:
         strange = encoding.strip().lower() != "chunked" or not message.chunked
         if strange or len(headers.getall("Transfer-Encoding")) > 1:
             return "an answer in a transfer coding that nobody asked for"
-    elif len(headers.getall("Content-Length", ())) > 1:
+    elif len(lengths := headers.getall("Content-Length", ())) > 1:
         return "an answer with two lengths"
+    elif lengths and len(lengths[0]) > LONGEST:
+        return "an answer of a length that no body can have"
     return None

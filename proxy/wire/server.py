@@ -16,7 +16,7 @@ from ..model.errors import BodyConsumed, BodyTooLarge, ClientLeft, ProxyError, R
 from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from . import websocket
-from .headers import KEEP, LENGTH, OUTWARD_FILTER, head, one_chunk
+from .headers import KEEP, LENGTH, LONGEST, OUTWARD_FILTER, head, one_chunk
 from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -25,7 +25,6 @@ VERSIONS = ((1, 1), (1, 0))
 BODILESS = frozenset((204, 304))
 # Refused before there was a route: read differently by others, for a tunnel whose bytes may follow, or while we stop.
 DOUBTED = frozenset((400, 405, 503))
-LONGEST = 18  # digits of a length: from 2**63 on it is another number to some, and to aiohttp 2**64 - 1 is none at all
 
 
 class ClientBody(Body):
@@ -168,12 +167,14 @@ class Edge:
             await delivery.write(refusal, [], method="GET", http11=True, keep=False)
         return CLOSED
 
-    def _refuse(self, connection: Connection, error: Rejected) -> None:
+    def _refuse(self, connection: Connection, error: ProxyError) -> None:
         """Answer what never became an exchange, and close."""
         transport = connection.transport
-        self._engine.log.warning(
-            "request_unreadable", client=_address(connection), status=error.status, why=error.message
-        )
+        client = _address(connection)
+        if isinstance(error, Rejected):
+            self._engine.log.warning("request_unreadable", client=client, status=error.status, why=error.message)
+        else:
+            self._engine.log.error("request_crashed", client=client, exc_info=error.__cause__)
         if transport is None or transport.is_closing():
             return
         response = render(error, "unread")
@@ -353,7 +354,8 @@ def _complaint(message: Any) -> str | None:
     if "Transfer-Encoding" in headers and (
         message.version != (1, 1) or [name.lower() for name in headers.getall("Transfer-Encoding")] != ["chunked"]
     ):
-        return "its transfer coding is not chunked alone, in HTTP/1.1"  # RFC 9112 §6.1: another server reads another body
+        # RFC 9112 §6.1: another server reads another body.
+        return "its transfer coding is not chunked alone, in HTTP/1.1"
     if len(headers.get("Content-Length", "")) > LONGEST:
         return "its length is not one that a body can have"
     return None

@@ -173,10 +173,10 @@ def test_reads_the_file_of_the_design(read: Callable[..., Config]) -> None:
     assert config.reach(config.routes[0]) == ("azure",)
     assert config.unbuilt == (
         "admin",
-        "store",
+        "store.timezone",
         "images",
-        "keys",
-        "groups",
+        "keys.marketing-web.limits",
+        "groups.marketing.limits",
         "models",
         "upstreams.azure.models",
         "upstreams.azure.limits",
@@ -467,7 +467,7 @@ def test_a_plugin_that_knows_its_callers_closes_the_proxy(read: Callable[..., Co
 )
 def test_secret_headers_and_queries_are_credentials_too(tmp_path: Path, table: str, refused: bool) -> None:
     path = tmp_path / "framegate.toml"
-    path.write_text(f"{OPEN}[upstreams.a]\n{table}\n")
+    path.write_text(f'{OPEN}[upstreams.a]\n{table}\n[[routes]]\nmatch = "* /v1/*"\nchain = []\n')
     if refused:
         with pytest.raises(ConfigError, match="could spend the credential of upstream 'a'"):
             load(path, ENVIRON)
@@ -585,7 +585,7 @@ def test_the_reference_names_every_setting_and_no_other() -> None:
 
 
 def test_the_reference_says_what_is_not_built_yet() -> None:
-    again = {"upstreams.*.base_url", "routes.*.match"}  # so that the second part can be read by itself
+    again = {"upstreams.*.base_url", "routes.*.match", "keys.*.secret"}  # so that the second part can be read by itself
     assert named_in(UNBUILT_PART) - again == NOT_YET
     assert named_in(BUILT_PART) == SETTINGS - NOT_YET
 
@@ -597,7 +597,8 @@ def test_the_reference_holds_the_defaults(tmp_path: Path) -> None:
     assert config.unbuilt == ()
     assert config.server == replace(ServerTable(), public_url="http://127.0.0.1:8080")
     assert config.log == LogTable()
-    assert config.routes == (RouteTable("* /v1/*"),)
+    assert config.routes == (RouteTable("* /v1/*", ("keys",)),)
+    assert config.store == StoreTable(f"sqlite:{tmp_path}/state/framegate.db")
     given = config.upstreams["openai"]
     assert given == UpstreamTable("https://api.openai.com/v1", (Secret(KEY),))
 
@@ -607,13 +608,14 @@ def test_what_the_reference_says_is_not_built_can_be_read(tmp_path: Path) -> Non
     lines = UNBUILT_PART.splitlines()[3:]
     path.write_text("\n".join(line.removeprefix("#").removeprefix(" ") for line in lines))
     config = load(path, ENVIRON)
-    assert config.store == StoreTable()
     assert config.images == ImagesTable()
     assert config.admin == AdminTable(Secret(KEY))
     assert config.keys["marketing-web"].endpoints == ("inference",)
-    assert {re.sub(r"\[0\]|(?<=upstreams)\.openai", ".*", name) for name in config.unbuilt} == set(UNBUILT) - {
+    tables = r"\[0\]|(?<=upstreams)\.openai|(?<=keys)\.marketing-web|(?<=groups)\.marketing"
+    assert {re.sub(tables, ".*", name) for name in config.unbuilt} == set(UNBUILT) - {
         "server.trusted_proxies",  # at values that ask for nothing
         "server.workers",
+        "store.timezone",
     }
 
 
@@ -634,6 +636,44 @@ def test_the_docs_name_every_setting_and_mark_what_is_not_built_yet() -> None:
 
 def test_what_is_unbuilt_is_a_setting_or_a_table() -> None:
     assert set(UNBUILT) <= SETTINGS | {name.partition(".")[0] for name in TABLES}
+
+
+# --- Keys and credentials
+
+
+def test_a_key_with_models_is_refused_until_something_enforces_them(said: Callable[..., list[str]]) -> None:
+    assert said(ONE + '[keys.a]\nsecret = "env:MARKETING_KEY"\nmodels = ["gpt-*"]\n') == [
+        "keys.a: a key's models are not enforced by this version; take them out, lest they be relied on"
+    ]
+
+
+def test_credentials_name_an_upstream(said: Callable[..., list[str]]) -> None:
+    text = '[groups.g]\ncredentials = { opnai = "env:MARKETING_KEY" }\n'
+    assert said(ONE + text) == ["groups.g.credentials.opnai: no such upstream 'opnai'; did you mean 'openai'?"]
+
+
+def test_redis_is_not_there_yet(said: Callable[..., list[str]]) -> None:
+    (line,) = said(ONE + '[store]\nurl = "redis://host/0"\n')
+    assert line == 'store: Redis is not part of this version; url must be "sqlite:PATH"'
+
+
+def test_secrets_of_the_store_are_asked_for_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "framegate.toml"
+    path.write_text('[upstreams.a]\nbase_url = "https://a.example/v1"\napi_key = "secret:a"\n')
+    asked: list[tuple[Path, str]] = []
+
+    def kept(store: Path) -> Callable[[str], str | None]:
+        return lambda name: asked.append((store, name)) or KEY
+
+    assert load(path, {}, kept=kept).upstreams["a"].api_key == (Secret(KEY),)
+    assert asked == [(tmp_path / "state" / "framegate.db", "a")]
+    with pytest.raises(ConfigError, match="there is no secret 'a' in the store"):
+        load(path, {}, kept=lambda store: lambda name: None)
+
+
+def test_credentials_of_callers_alone_make_an_upstream_one_with_a_credential(read: Callable[..., Config]) -> None:
+    text = '[upstreams.a]\nbase_url = "https://a.example/v1"\n[groups.g]\ncredentials = { a = "env:MARKETING_KEY" }\n'
+    assert read(text).has_credential("a") and not read(text.partition("[groups")[0]).has_credential("a")
 
 
 @pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL))

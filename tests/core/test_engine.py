@@ -319,4 +319,4 @@ async def test_an_upstream_that_is_not_in_the_config_is_an_error_of_ours() -> No
         RawClient(served.port) as client,
     ):
         heard = await client.ask(GET)
-        assert heard.status == 500 and b"no upstream 'nobody'" in heard.body
+        assert heard.status == 500 and b"not one that this route reaches" in heard.body

@@ -184,7 +184,7 @@ def test_tells_text_from_secrets_where_both_may_stand() -> None:
         ("file:.", "can't be read"),
         ("file:/dev/zero", "is too long for a secret"),
         ("file:/dev/null", "the file /dev/null is empty"),
-        ("secret:NAME", "secrets in the store are not part of this version"),
+        ("secret:NAME", "there is no secret 'NAME' in the store"),
     ],
 )
 def test_complains_of_a_secret_without_showing_it(raw: Any, said: str) -> None:

@@ -18,7 +18,15 @@ METHODS = (
 ).split()
 TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # RFC 9110 §5.6.2
 VALUE = bytes(one if one >= 0x20 and one != 0x7F else 0x09 if one % 8 == 1 else 0x2C for one in range(0x100))  # §5.5
-SEGMENT = [*(b"%c" % one for one in b"-._~!$&'()*+,=:@abcxyzABCXYZ0189"), b"%20", b"%C3%A4", b"%3a", b"%3F", b"%25", b"%E2"]
+SEGMENT = [
+    *(b"%c" % one for one in b"-._~!$&'()*+,=:@abcxyzABCXYZ0189"),
+    b"%20",
+    b"%C3%A4",
+    b"%3a",
+    b"%3F",
+    b"%25",
+    b"%E2",
+]
 QUERY = [*SEGMENT, b"/", b"?", b";", b"[", b"]", b"%2F", b"%00", b"%", b"&", b"="]
 KNOWN = [
     b"authorization",
@@ -37,7 +45,16 @@ KNOWN = [
     b"X_Under_Score",
     b"x-stainless-retry-count",
 ]
-ANSWERED = [b"set-cookie", b"Set-Cookie", b"ETag", b"alt-svc", b"x-ratelimit-reset-requests", b"Server", b"Date", b"Via"]
+ANSWERED = [
+    b"set-cookie",
+    b"Set-Cookie",
+    b"ETag",
+    b"alt-svc",
+    b"x-ratelimit-reset-requests",
+    b"Server",
+    b"Date",
+    b"Via",
+]
 # Two of these are refused: by the proxy the first one, by aiohttp those that RFC 9110 allows once.
 ONCE = set(b"authorization content-type user-agent server etag content-range content-location max-forwards".split())
 FRAMING = {b"content-length", b"transfer-encoding", b"host", b"expect", b"connection", b"upgrade"}
@@ -161,7 +178,9 @@ def _pairs(rng: random.Random, known: list[bytes], *, hop_by_hop: set[bytes]) ->
 
 
 def _kept(pairs: Pairs, dropped: set[bytes]) -> Pairs:
-    named = {part.strip().lower() for name, value in pairs if name.lower() == b"connection" for part in value.split(b",")}
+    named = {
+        part.strip().lower() for name, value in pairs if name.lower() == b"connection" for part in value.split(b",")
+    }
     return [pair for pair in pairs if pair[0].lower() not in dropped | named]
 
 

@@ -19,7 +19,7 @@ EDGE = (
     b"openai-organization: org-x\r\n"
     b"x-request-id: req_0123\r\n"
     b"X-RateLimit-Remaining-Requests: 4999\r\n"
-    b"alt-svc: h3=\":443\"; ma=86400\r\n"
+    b'alt-svc: h3=":443"; ma=86400\r\n'
 )
 
 

@@ -18,7 +18,11 @@ HERE = Path(__file__).parent.parent / "node"
 
 # What to run, what must stand in the request, and what the SDK must have made of the answer.
 OPERATIONS: dict[str, tuple[bytes, list[bytes], Callable[[Any], bool]]] = {
-    "generate": (b"/v1/images/generations", ["rötlich".encode()], lambda one: one["data"][0]["b64_json"] == told.ENCODED),
+    "generate": (
+        b"/v1/images/generations",
+        ["rötlich".encode()],
+        lambda one: one["data"][0]["b64_json"] == told.ENCODED,
+    ),
     "generate_stream": (
         b"/v1/images/generations",
         [b'"stream":true'],
@@ -84,5 +88,3 @@ def test_the_lock_file_names_no_registry() -> None:
     lock = json.loads((HERE / "package-lock.json").read_text())
     assert [name for name, package in lock["packages"].items() if "resolved" in package] == []
     assert all("integrity" in package for name, package in lock["packages"].items() if name)
-
-

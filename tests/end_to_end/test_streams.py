@@ -14,7 +14,7 @@ from proxy.testkit import Call, RawClient
 from .openai_answers import EDGE
 from .tee import passage
 
-EVENTS = [b"event: e\ndata: {\"n\": %d, \"words\": \"%b\"}\n\n" % (n, b"w" * (n * n)) for n in range(100)]
+EVENTS = [b'event: e\ndata: {"n": %d, "words": "%b"}\n\n' % (n, b"w" * (n * n)) for n in range(100)]
 ASK = b'POST /v1/chat/completions HTTP/1.1\r\nHost: me\r\nContent-Length: 15\r\n\r\n{"stream":true}'
 STREAM = b"HTTP/1.1 200 OK\r\n%bContent-Type: text/event-stream\r\n" % EDGE
 

@@ -69,7 +69,7 @@ def posted(body: bytes | Body = b"hi") -> Request:
 
 async def until(true: Callable[[], object]) -> None:
     """Wait for what no event tells; a test's own time limit is the only other end."""
-    while not true():  # noqa: ASYNC110 - that is what it is for
+    while not true():
         await asyncio.sleep(0.002)
 
 

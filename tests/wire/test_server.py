@@ -257,6 +257,21 @@ async def test_a_plugin_can_not_break_the_framing_of_a_request() -> None:
         assert upstream.requests[1].get(b"host") == b"127.0.0.1:%d" % upstream.port
 
 
+async def test_a_fault_of_ours_before_there_is_an_exchange_does_not_look_like_the_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError(SECRET.decode())
+
+    async with ScriptedUpstream() as upstream, serve(config(upstream)) as served, RawClient(served.port) as client:
+        monkeypatch.setattr(served.house.engine, "open", crash)
+        heard = await client.ask(GET)
+        assert heard.status == 500 and b"internal_error" in heard.body and await client.ended() == b""
+        (line,) = served.log
+        assert (line["event"], line["crash"], line["level"]) == ("request_crashed", "ZeroDivisionError", "error")
+        assert SECRET not in served.raw_log
+
+
 async def test_a_request_whose_body_never_ends_does_not_hold_up_the_stop() -> None:
     async with ScriptedUpstream() as upstream:
         async with serve(config(upstream, server='drain_timeout = "0.2s"')) as served:

@@ -1,0 +1,94 @@
+"""From a config to a generation: upstreams with their layers, plugins, routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .core.chain import Inner
+from .core.credential import Credential
+from .core.engine import Engine, Generation, Lane, Placed
+from .core.routes import Route, Routes
+from .core.upstreams import Upstream, Upstreams
+from .model.services import Clock, Services
+from .model.slots import Caller
+from .model.values import Secret
+from .state import State
+from .wire.upstream import Wire
+
+if TYPE_CHECKING:
+    from .core.config import Config, RouteTable
+
+STRICT = 2  # segments behind the prefix that may hold no needless escape where endpoints are judged by them
+
+
+async def generation(config: Config, engine: Engine, state: State, clock: Clock, log: Any) -> Generation:
+    """A generation at work; raises what a plugin raised that could not start, having closed the others."""
+    upstreams = Upstreams({name: upstream(config, name, clock, engine.mark) for name in config.upstreams}, log)
+    made = Generation(upstreams)
+    placed = {
+        name: Placed(name, table.make(), table.on_crash)
+        for name, table in config.plugins.items()
+        if any(name in route.chain for route in config.routes)
+    }
+    services = Services(
+        upstreams=upstreams,
+        store=state,
+        callers=state.callers(_declared(config)),
+        clock=clock,
+        log=log,
+        spawn=engine.spawn,
+    )
+    await made.start([one.plugin for one in placed.values()], services)
+    made.routes = Routes(tuple([_route(config, made, table, placed, log) for table in config.routes]))
+    return made
+
+
+def upstream(config: Config, name: str, clock: Clock, mark: str = "") -> Upstream:
+    """One upstream: its wire, and its credential where there is one."""
+    table = config.upstreams[name]
+    wire = Wire(
+        table.base_url,
+        clock,
+        connect_timeout=table.connect_timeout,
+        first_byte_timeout=table.first_byte_timeout,
+        idle_timeout=table.idle_timeout,
+        ca_file=table.ca_file,
+    )
+    swaps = config.has_credential(name)
+    layers: tuple[tuple[str, Inner], ...] = ()
+    if swaps or table.headers:
+        credential = Credential(
+            table.api_key,
+            auth=table.auth,
+            headers=table.headers,
+            swaps=swaps,
+            of_callers={id: key.credentials[name] for id, key in config.keys.items() if name in key.credentials},
+            of_groups={id: group.credentials[name] for id, group in config.groups.items() if name in group.credentials},
+            mark=mark,
+        )
+        layers = (("credential", credential),)
+    return Upstream(name, wire, layers)
+
+
+def _route(config: Config, made: Generation, table: RouteTable, placed: dict[str, Placed], log: Any) -> Route[Lane]:
+    reach = config.reach(table)
+    lane = made.lane(
+        [placed[name] for name in table.chain],
+        log,
+        prefix=table.prefix,
+        upstream=table.upstream or reach[0],
+        reach=frozenset(reach),
+        deadline=table.deadline,
+        max_body=table.max_body if table.max_body is not None else config.server.max_body,
+        expose=config.server.expose,
+    )
+    judged = any(config.plugins[name].kind == "keys" for name in table.chain)
+    strict = STRICT if judged else 0
+    return Route(table.match, table.methods, table.pattern, table.prefix, lane, strict_segments=strict)
+
+
+def _declared(config: Config) -> list[tuple[Secret, Caller]]:
+    return [
+        (key.secret, Caller(name, key.group, name=name, endpoints=frozenset(key.endpoints)))
+        for name, key in config.keys.items()
+    ]

@@ -1,0 +1,80 @@
+"""The operator's commands on what is stored: what may be typed. What they do is loaded when one is run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+CONFIG = "the config file (TOML), for its store and its groups; without one: the store in the XDG state folder"
+KEYS = "inference, stored, batches, fine-tuning, client-secrets, organization, *"
+
+
+def register(commands: Any) -> None:
+    """Add them to the subparsers of `framegate`."""
+
+    def group(name: str, text: str) -> Any:
+        one = commands.add_parser(name, help=text[0].lower() + text[1:].partition(".")[0], description=text)
+        return one.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(under: Any, act: str, text: str) -> argparse.ArgumentParser:
+        short = text[0].lower() + text[1:].partition(".")[0]
+        one: argparse.ArgumentParser = under.add_parser(act.partition(" ")[2], help=short, description=text)
+        one.set_defaults(run=run, act=act)
+        one.add_argument("--config", type=Path, metavar="FILE", help=CONFIG)
+        return one
+
+    keys = group("keys", "Make, list, rotate and revoke the keys that callers use.")
+    one = command(keys, "keys create", "Make a key. It is shown once, alone on standard output; only a hash is kept.")
+    one.add_argument("name", metavar="NAME", help="what people call it")
+    one.add_argument("--group", metavar="G", help="one of the config's [groups]")
+    one.add_argument("--endpoints", metavar="A,B", help=f"what it may use (default: inference): {KEYS}")
+    one.add_argument("--expires", metavar="TIME", help='when it ends by itself, as in "30d" (default: never)')
+    one.add_argument("--tag", metavar="K=V", action="append", default=[], help="a note for people; may be repeated")
+    one.add_argument("--models", metavar="GLOB,...", help="not in this version")
+    one = command(keys, "keys list", "Show all keys, those that the config declares among them. No secret, no hash.")
+    one.add_argument("--json", action="store_true", help="for programs")
+    one = command(keys, "keys rotate", "Give a key a new text, shown once. The old text is valid for a while.")
+    one.add_argument("id", metavar="ID", help="as keys list shows it")
+    one.add_argument("--grace", metavar="TIME", default="24h", help="how long; 0s: not at all (default: %(default)s)")
+    one = command(keys, "keys revoke", "End a key for good. It is dead everywhere within 5 seconds.")
+    one.add_argument("id", metavar="ID", help="as keys list shows it")
+
+    secrets = group("secrets", 'Keep secrets encrypted in the store; the config names them as "secret:NAME".')
+    one = command(
+        secrets, "secrets set", "Keep a secret, read from standard input or asked for. An older one is replaced."
+    )
+    one.add_argument("name", metavar="NAME", help='what stands behind "secret:" in the config')
+    one.add_argument("value", nargs="*", help=argparse.SUPPRESS)  # taken to be refused without being repeated
+    command(secrets, "secrets list", "Show the names of the secrets.")
+    one = command(secrets, "secrets delete", "Forget a secret.")
+    one.add_argument("name", metavar="NAME", help="as secrets list shows it")
+    command(secrets, "secrets rotate", "Encrypt all anew under the newest master key.")
+
+    store = group("store", "Look after the store.")
+    one = command(store, "store backup", "Copy the store, which may be in use, to a new file.")
+    one.add_argument("file", type=Path, metavar="FILE", help="the new file; an existing one is never overwritten")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what `options.act` names; returns the exit status."""
+    import sqlite3
+    import sys
+
+    from ..core.config import ConfigError
+    from ..model.store import StoreError
+    from . import keys, secrets
+    from .ground import Refused, config
+
+    try:
+        {**keys.COMMANDS, **secrets.COMMANDS}[options.act](config(options.config), options)
+    except BrokenPipeError:
+        raise
+    except (ConfigError, StoreError, Refused) as error:
+        why = f" ({error.__cause__})" if isinstance(error.__cause__, sqlite3.Error) else ""
+        print(f"{error}{'' if why[2:-1] in str(error) else why}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'framegate'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,77 @@
+"""What every operator's command stands on: the config without its secrets, and the state for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from ..core.callers import KeyRing
+from ..core.config import Config, load
+from ..state import State
+
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """What the operator asked can't be done; the text says why, and what could."""
+
+
+class Clock:
+    """The machine's own time; the one of the server stands behind imports that take longer than a command."""
+
+    now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+
+class Unread(Mapping[str, str]):
+    """An environment in which every secret of the config is set to something: who revokes a key needs none of them."""
+
+    def __getitem__(self, name: str) -> str:
+        return f"unread:{name}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def telling(text: str) -> bool:
+    """Whether this, typed where a name belongs, looks like the secret itself and must not be repeated."""
+    return text.lower().startswith(("sk-", "bearer "))
+
+
+def config(file: Path | None) -> Config:
+    """The config, without its secrets: one that `secrets set` is about to store is not there yet."""
+    if file is None:
+        return load(None, os.environ)
+    return load(file, Unread(), kept=lambda _: lambda name: f"unread:{name}")
+
+
+def on_state(config: Config, work: Callable[[State], Awaitable[T]], *, makes: bool = False) -> T:
+    """Open the state, do the work, close it. Only what writes something new makes a store where there is none."""
+    if not makes and not config.store.path.exists():
+        raise Refused(f"there is no store at {config.store.path} yet; is --config missing?")
+
+    async def main() -> T:
+        state = State(config, os.environ, Clock())
+        try:
+            await state.pepper()  # so that nothing is ever sealed under a master key that is not the store's
+            return await work(state)
+        finally:
+            await state.aclose()
+
+    return asyncio.run(main())
+
+
+def on_keys(config: Config, work: Callable[[KeyRing], Awaitable[T]], *, makes: bool = False) -> T:
+    """The same, for work on the keys."""
+
+    async def main(state: State) -> T:
+        return await work(await state.keys())
+
+    return on_state(config, main, makes=makes)

@@ -1,0 +1,199 @@
+"""`framegate keys`: each key's text is shown once and never again, nor is its hash."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any, get_args
+
+import orjson
+
+from ..core.callers import FORM, KeyRing, StoredKey
+from ..core.config import Config
+from ..core.tables import Endpoint
+from ..core.words import nearest
+from ..model.values import duration
+from .ground import Refused, on_keys, telling
+
+ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
+LONGEST = 100 * 365 * 86400.0  # seconds; who means for ever says nothing, and dates past 9999 can't be written
+NAMES = 100  # characters of a name, as of a secret's
+COLUMNS = ("id", "name", "group", "endpoints", "state", "created", "expires", "tags")
+
+
+def _keys_create(config: Config, options: Namespace) -> None:
+    if options.models is not None:
+        raise Refused(
+            "--models: a key's models are enforced in a later version; a key that names some would not be held to them"
+        )
+    name = _name("NAME", options.name)
+    if options.group is not None and options.group not in config.groups:
+        raise Refused(f"--group: no such group '{options.group}'; {nearest(options.group, config.groups)}")
+    endpoints = _endpoints(options.endpoints)
+    ttl = None if options.expires is None else _seconds("--expires", options.expires)
+    if ttl == 0:
+        raise Refused("--expires: a key must live longer than nothing")
+    tags = _tags(options.tag)
+    key, record = on_keys(
+        config,
+        lambda ring: ring.create(name, group=options.group, endpoints=endpoints, ttl=ttl, tags=tags),
+        makes=True,
+    )
+    until = "without end" if record.expires is None else f"until {_iso(record.expires)}"
+    _say(f"key {record.id} '{name}' for {', '.join(endpoints)}, {until}; in {config.store.path}. Shown this once:")
+    print(key, flush=True)
+
+
+def _keys_list(config: Config, options: Namespace) -> None:
+    now = time.time()
+    records: list[StoredKey] = []
+    if config.store.path.exists():
+        records = on_keys(config, KeyRing.all)
+    declared: list[dict[str, Any]] = [
+        dict(zip(COLUMNS, (name, name, key.group, list(key.endpoints), "declared", None, None, {}), strict=True))
+        for name, key in sorted(config.keys.items())
+    ]
+    stored = [_shown(record, now) for record in sorted(records, key=lambda one: one.created)]
+    if options.json:
+        print(orjson.dumps(declared + stored, option=orjson.OPT_INDENT_2).decode())
+        return
+    for line in _table([COLUMNS, *([_cell(one[column]) for column in COLUMNS] for one in declared + stored)]):
+        print(line)
+
+
+def _keys_rotate(config: Config, options: Namespace) -> None:
+    grace = _seconds("--grace", options.grace)
+
+    async def work(ring: KeyRing) -> tuple[str, StoredKey]:
+        if (state := _state(await _find(ring, config, options.id), time.time())) != "active":
+            raise Refused(f"key {options.id} is {state} and stays so; framegate keys create makes a new one")
+        return await ring.rotate(options.id, grace=grace)
+
+    key, record = on_keys(config, work)
+    old = f"valid until {_iso(record.previous_until)}" if grace else "dead within 5 seconds"
+    _say(f"key {record.id} '{record.name}' has a new text, the old one is {old}. Shown this once:")
+    print(key, flush=True)
+
+
+def _keys_revoke(config: Config, options: Namespace) -> None:
+    async def work(ring: KeyRing) -> StoredKey:
+        await _find(ring, config, options.id)
+        return await ring.revoke(options.id)
+
+    record = on_keys(config, work)
+    print(f"key {record.id} '{record.name}' is revoked; dead everywhere within 5 seconds")
+
+
+async def _find(ring: KeyRing, config: Config, id: str) -> StoredKey:
+    """The key of that id. Raises Refused with the one that may have been meant."""
+    if whole := FORM.fullmatch(id):
+        raise Refused(f"that is a whole key, which others may now have read in the process list; its id is {whole[1]}")
+    if telling(id):
+        raise Refused("that looks like a secret, not like an id; framegate keys list shows the ids")
+    try:
+        return await ring.get(id)
+    except KeyError:
+        pass
+    if id in config.keys:
+        raise Refused(f"key '{id}' is declared in {config.path}; change its table [keys.{id}] there")
+    records = await ring.all()
+    if named := [record.id for record in records if record.name == id]:
+        hint = f"that is the name of {' and '.join(named[:3])}"
+    elif near := get_close_matches(id, [record.id for record in records], 1):
+        hint = f"did you mean '{near[0]}'?"
+    else:
+        hint = "framegate keys list shows them"
+    raise Refused(f"no key has the id '{id}'; {hint}")
+
+
+def _state(record: StoredKey, now: float) -> str:
+    over = record.expires is not None and record.expires <= now
+    return "expired" if record.state == "active" and over else record.state
+
+
+def _shown(record: StoredKey, now: float) -> dict[str, Any]:
+    """What may be seen of a key: neither its text nor a hash of it."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "group": record.group,
+        "endpoints": list(record.endpoints),
+        "state": _state(record, now),
+        "created": _iso(record.created),
+        "expires": None if record.expires is None else _iso(record.expires),
+        "tags": record.tags,
+    }
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{key}={text}" for key, text in value.items()]
+    return ",".join(value) or "-" if isinstance(value, list) else value or "-"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+
+
+# --- what was typed
+
+
+def _name(what: str, text: str) -> str:
+    if not text.strip() or len(text) > NAMES or not text.isprintable():
+        raise Refused(f"{what}: a name is 1 to {NAMES} characters that can be printed")
+    return text
+
+
+def _endpoints(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ("inference",)
+    sorts = dict.fromkeys(sort.strip() for sort in text.split(","))
+    for sort in sorts:
+        if sort not in ENDPOINTS:
+            raise Refused(f"--endpoints: no such sort '{sort}'; {nearest(sort, ENDPOINTS)}")
+    return tuple(sorts)
+
+
+def _tags(typed: Sequence[str]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for one in typed:
+        key, equals, text = one.partition("=")
+        if not equals or not key or "," in one or not one.isprintable() or len(one) > 2 * NAMES:
+            raise Refused(f"--tag: a tag is KEY=VALUE without a comma, {2 * NAMES} characters at the most")
+        if key in tags:
+            raise Refused(f"--tag: '{key}' is given twice")
+        tags[key] = text
+    return tags
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        seconds = duration(text)
+    except ValueError as error:
+        raise Refused(f"{option}: {error}") from error
+    if seconds > LONGEST:
+        raise Refused(f"{option}: '{text}' is more than a hundred years")
+    return seconds
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _say(text: str) -> None:
+    """To standard error: standard output is the key's alone."""
+    print(text, file=sys.stderr)
+
+
+COMMANDS: dict[str, Callable[[Config, Namespace], None]] = {
+    "keys create": _keys_create,
+    "keys list": _keys_list,
+    "keys rotate": _keys_rotate,
+    "keys revoke": _keys_revoke,
+}

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_wheel_holds_every_package() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    named = set(config["options"]["packages"].split())
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("proxy", "plugins")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert named == there | {"proxy.templates"}
+
+
+def test_the_pages_of_templates_are_packaged_data() -> None:
+    import proxy.templates
+
+    assert Path(next(iter(proxy.templates.__path__))).samefile(ROOT / "templates")
