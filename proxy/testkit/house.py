@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -66,7 +67,8 @@ async def serve(
 ) -> AsyncIterator[Served]:
     """Serve a TOML config; without a [server] table, on a free port of 127.0.0.1. Stops, drained, at the end.
 
-    Its state is kept in a folder of its own, which is gone afterwards.
+    Its state is kept in a folder of its own, which is gone afterwards. A secret of the config's that shows in what the
+    house has written, log or state, fails the test.
     """
     if "[server]" not in config:
         config = ANYWHERE + config
@@ -82,9 +84,19 @@ async def serve(
             if not drain:
                 house.engine.draining = True
             await house.stop()
+            _leaks_nothing(config, known, lines.getvalue(), Path(folder))
 
 
 def _written(folder: Path, config: str) -> Path:
     path = folder / "framegate.toml"
     path.write_text(config)
     return path
+
+
+def _leaks_nothing(config: str, environ: Mapping[str, str], log: bytes, folder: Path) -> None:
+    secrets = {name: environ[name].encode() for name in re.findall(r"env:(\w+)", config) if environ.get(name)}
+    written = {"the log": log} | {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for name, secret in secrets.items():
+        for place, text in written.items():
+            if secret in text and place != "framegate.toml":
+                raise AssertionError(f"the secret {name} stands in {place}")
