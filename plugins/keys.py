@@ -94,13 +94,13 @@ def _taken_off(request: Request) -> tuple[str | None, Request]:
         found.add(token.strip() if scheme.lower() == "bearer" else value)
     found.update(value for name in ("x-api-key", "api-key") for value in headers.getall(name))
     offered = [part.strip() for line in headers.getall("Sec-WebSocket-Protocol") for part in line.split(",")]
-    carried = [part for part in offered if part.startswith(SOCKET_KEY)]
-    found.update(part.removeprefix(SOCKET_KEY) for part in carried)
+    carried = [part for part in offered if part.lower().startswith(SOCKET_KEY)]
+    found.update(part[len(SOCKET_KEY) :] for part in carried)
     found.discard("")
     if len(found) > 1:
         raise Rejected("Two different API keys; send one.")
     if carried:
-        kept = ", ".join(part for part in offered if not part.startswith(SOCKET_KEY))
+        kept = ", ".join(part for part in offered if part not in carried)
         request = request.with_headers(sec_websocket_protocol=kept or None)
     key = next(iter(found), None)
     return key, request if key is None else request.with_headers(authorization=None, x_api_key=None, api_key=None)

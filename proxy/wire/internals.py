@@ -216,7 +216,8 @@ class Connection(RequestHandler):
         if isinstance(message, _ErrInfo):
             self._spoil()
             return
-        if self._open is not None or (count > 1 and any(one.chunked for one, _ in list(self._messages)[-count:-1])):
+        before = [one for one, _ in self._messages][-count:-1] if count > 1 else ()
+        if self._open is not None or any(not isinstance(one, _ErrInfo) and one.chunked for one in before):
             self.stained = True
         self._open = payload if message.chunked else None
 

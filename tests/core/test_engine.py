@@ -155,6 +155,15 @@ async def test_a_new_request_on_an_old_connection_is_refused_while_stopping() ->
         assert len(upstream.requests) == 1
 
 
+async def test_idle_connections_do_not_hold_up_the_stop() -> None:
+    async with ScriptedUpstream() as upstream, serve(config(upstream)) as served:
+        async with RawClient(served.port) as client:
+            await client.ask(GET)
+            async with asyncio.timeout(0.7):  # a connection that is waited for takes a second
+                await served.house.stop()
+            assert await client.ended() == b""
+
+
 async def test_what_outlasts_the_drain_is_cancelled_and_finished() -> None:
     held, finished = Held(), asyncio.Event()
 

@@ -123,9 +123,9 @@ async def warm(served: Served) -> None:
 async def test_of_two_thousand_clients_that_leave_nothing_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     crowd = Crowd(tmp_path)
     async with ScriptedUpstream(script=crowd.script) as upstream, serve(config(upstream, crowd)) as served:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         await warm(served)
         live = served.house.engine.live
         assert await until(lambda: not live and not upstream.open)

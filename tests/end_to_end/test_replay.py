@@ -94,9 +94,9 @@ chain = ["twice"]
 async def test_the_second_attempt_sends_the_body_from_its_first_byte(
     slow: bool, chunked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     twice = Twice(chunked, tmp_path)
     async with ScriptedUpstream(script=twice.script) as upstream, serve(twice.config(upstream)) as served:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         async with RawClient(served.port) as client:
             await client.send(post(chunked))
             for number, piece in enumerate(PIECES):

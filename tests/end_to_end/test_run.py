@@ -24,7 +24,7 @@ from .tee import transparent
 LOOPS = ["asyncio", *(["uvloop"] if find_spec("uvloop") is not None else [])]
 ASK = b'{"model":"gpt-image-2","prompt":"a red fox","size":"512x256"}'
 POST = (
-    b"POST /v1/images/generations HTTP/1.1\r\nHost: me\r\nAuthorization: Bearer any\r\n"
+    b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer any\r\n"
     b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 )
 GET = b"GET /v1/models HTTP/1.1\r\nHost: me\r\n\r\n"

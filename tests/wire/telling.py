@@ -67,9 +67,10 @@ def posted(body: bytes | Body = b"hi") -> Request:
     return Request("POST", "/x", Headers(), new)
 
 
-async def until(true: Callable[[], object]) -> None:
-    """Wait for what no event tells; a test's own time limit is the only other end."""
-    while not true():
+async def until(true: Callable[[], object], *, steadily: int = 1) -> None:
+    """Wait for what no event tells, so many looks in a row; a test's own time limit is the only other end."""
+    seen = 0
+    while (seen := seen + 1 if true() else 0) < steadily:
         await asyncio.sleep(0.002)
 
 

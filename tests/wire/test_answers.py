@@ -168,6 +168,14 @@ async def test_a_bare_lf_in_a_head_carries_no_raw_line_end_to_the_client(line: b
         assert statuses(said) in ([200], [502])
 
 
+@pytest.mark.parametrize("asking", [b"Upgrade: websocket", b"Upgrade: h2c\r\nConnection: Upgrade"])
+async def test_a_101_is_for_nobody_who_has_not_asked_for_a_socket_rightly(asking: bytes) -> None:
+    granted = headed(b"Upgrade: websocket", b"Connection: Upgrade", line=b"HTTP/1.1 101 Evil", body=EVIL)
+    async with once(granted) as upstream, serve(config(upstream)) as served:
+        said = await speak(served.port, FIRST.replace(b"Host: me", b"Host: me\r\n" + asking) + LAST)
+        assert statuses(said)[0] == 502 and 101 not in statuses(said) and b"evil" not in said.lower()
+
+
 # --- Redirects, cookies, codings
 
 

@@ -25,9 +25,9 @@ CHUNKED = (
     b"%x\r\n%b\r\n3;a=b\r\nabc\r\n0\r\nX-T: t\r\n\r\n" % (len(INNER), INNER)
 )
 TELLING = (
-    [b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b":", b" ", b"\t", b"\x0b", b";", b",", b"-", b"+", b"0", b"1", b"9"]
-    + [b"0\r\n\r\n", b"\r\nContent-Length: 0\r\n", b"\r\nTransfer-Encoding: chunked\r\n", b"\r\nConnection: close\r\n"]
-    + [b"HTTP/1.0", b"\xff", b"a", b"_", b"%", b"/", b"\r\nX: ", b"\r\n "]
+    *(b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b":", b" ", b"\t", b"\x0b", b";", b",", b"-", b"+", b"0", b"1", b"9"),
+    *(b"0\r\n\r\n", b"\r\nContent-Length: 0\r\n", b"\r\nTransfer-Encoding: chunked\r\n", b"\r\nConnection: close\r\n"),
+    *(b"HTTP/1.0", b"\xff", b"a", b"_", b"%", b"/", b"\r\nX: ", b"\r\n "),
 )
 PLACES = re.compile(rb"[\r\n:;, 0-9]|Content|Transfer|chunked|HTTP")
 

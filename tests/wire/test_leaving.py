@@ -120,7 +120,7 @@ async def test_a_client_that_leaves_while_we_do_not_read_from_it_is_noticed() ->
     async with ScriptedUpstream(script=deaf) as upstream, serve(config(upstream, witness)) as served:
         async with RawClient(served.port) as client:
             sending = asyncio.create_task(client.send(post(90 * MB) + b"x" * 90 * MB))
-            await until(lambda: any(one._reading_paused for one in served.house.edge.listener.connections))
+            await until(lambda: any(one._reading_paused for one in served.house.edge.listener.connections), steadily=50)
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             client.reset()

@@ -209,11 +209,12 @@ async def test_bytes_nobody_asked_for_reach_nobody(more: bytes, size: int) -> No
 
 
 async def test_an_idle_connection_that_speaks_unasked_is_dropped() -> None:
-    gone = asyncio.Event()
+    answered, gone = asyncio.Event(), asyncio.Event()
 
     async def talks(call: Call) -> None:
         await call.send(OK)
         if call.received.connection == 1:
+            await answered.wait()
             await call.send(OK)
             await call.gone()
             gone.set()
@@ -221,6 +222,7 @@ async def test_an_idle_connection_that_speaks_unasked_is_dropped() -> None:
 
     async with ScriptedUpstream(script=talks) as upstream, wired(upstream) as wire:
         assert await ask(wire, get()) == b"{}"
+        answered.set()
         await gone.wait()
         assert await ask(wire, get()) == b"{}"
         assert upstream.connections == 2

@@ -60,6 +60,36 @@ async def test_an_early_refusal_stops_the_upload_and_is_delivered() -> None:
             assert heard.status == 413 and heard.body == b"big" and heard.get(b"connection") == b"close"
 
 
+async def test_an_early_refusal_stops_the_upload_with_its_head_although_its_body_is_still_to_come() -> None:
+    rest, stopped = asyncio.Event(), asyncio.Event()
+
+    async def refuses(call: Call) -> None:
+        await call.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nb")
+        await rest.wait()
+        await call.send(b"ig")
+        await call.gone()
+        call.cut()
+
+    class Waiting(Body):
+        length = None
+
+        def now(self) -> None:
+            return None
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"x"
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+    async with ScriptedUpstream(script=refuses) as upstream, wired(upstream) as wire:
+        response = await wire.send(posted(Waiting()))
+        await stopped.wait()
+        rest.set()
+        assert response.status == 413 and await response.body.read(9) == b"big"
+
+
 async def test_an_early_refusal_frees_the_connection_even_if_upstream_reads_no_further() -> None:
     # Found by reading: closing waits for a write buffer that nobody empties any more.
     over = asyncio.Event()

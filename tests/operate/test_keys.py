@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from proxy.__main__ import main
+from proxy.model.slots import Caller
+
+from .desk import Say, owner
+
+
+def test_the_key_is_all_there_is_on_standard_output(say: Say, config: Path) -> None:
+    status, out, err = say("keys", "create", "ci", "--group", "marketing", "--endpoints", "inference,batches")
+    assert status == 0 and re.fullmatch(r"sk-fg-[a-z2-7]{10}-[A-Za-z0-9]{40}\n", out)
+    id = out.split("-")[2]
+    assert id in err and "'ci'" in err and str(config.parent / "state/framegate.db") in err
+    caller = owner(out.strip(), config)
+    assert caller == Caller(id, "marketing", name="ci", endpoints=frozenset(("inference", "batches")))
+    assert (config.parent / "state/master.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_lists_stored_and_declared_keys_and_never_a_secret(say: Say, config: Path) -> None:
+    key = say("keys", "create", "ci", "--tag", "team=a", "--tag", "why=test=1", "--expires", "30d")[1].strip()
+    gone = say("keys", "create", "gone", "--expires", "1ms")[1].strip()
+    say("keys", "revoke", (revoked := say("keys", "create", "old")[1].split("-")[2]))
+    _, table, err = say("keys", "list")
+    rows = {row[0]: row for row in map(str.split, table.splitlines())}
+    assert rows["id"] == ["id", "name", "group", "endpoints", "state", "created", "expires", "tags"]
+    assert rows["web"] == ["web", "web", "marketing", "inference", "declared", "-", "-", "-"]
+    row = rows[key.split("-")[2]]
+    assert row[1:5] == ["ci", "-", "inference", "active"] and row[7] == "team=a,why=test=1"
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time in row[5:7])
+    assert rows[gone.split("-")[2]][4] == "expired" and rows[revoked][4] == "revoked"
+    _, out, more = say("keys", "list", "--json")
+    assert {one["id"] for one in json.loads(out)} == rows.keys() - {"id"}
+    assert {tuple(one) for one in json.loads(out)} == {tuple(rows["id"])}
+    shown = table + err + out + more
+    assert not any(one.rpartition("-")[2] in shown for one in (key, gone)) and not re.search("[0-9a-f]{32}", shown)
+
+
+def test_a_key_ends_when_it_was_told_to(say: Say, config: Path) -> None:
+    key = say("keys", "create", "ci", "--expires", "1h")[1].strip()
+    assert owner(key, config, later=3500) is not None
+    assert owner(key, config, later=3700) is None
+
+
+def test_rotation_keeps_the_old_text_for_its_grace(say: Say, config: Path) -> None:
+    old = say("keys", "create", "ci")[1].strip()
+    status, out, err = say("keys", "rotate", old.split("-")[2], "--grace", "1h")
+    new = out.strip()
+    assert status == 0 and "valid until" in err and new != old and new.split("-")[2] == old.split("-")[2]
+    assert owner(old, config) == owner(new, config) is not None
+    assert owner(old, config, later=3700) is None and owner(new, config, later=3700) is not None
+    newer = say("keys", "rotate", old.split("-")[2], "--grace", "0s")[1].strip()
+    assert owner(new, config) is None and owner(newer, config) is not None
+
+
+def test_what_is_revoked_stays_so(say: Say, config: Path) -> None:
+    key = say("keys", "create", "ci")[1].strip()
+    id = key.split("-")[2]
+    assert say("keys", "revoke", id)[0] == 0
+    assert owner(key, config) is None
+    status, out, err = say("keys", "rotate", id)
+    assert (status, out) == (1, "") and f"key {id} is revoked" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--group", "marketin"], "--group: no such group 'marketin'; did you mean 'marketing'?\n"),
+        (["--endpoints", "inference,batch"], "--endpoints: no such sort 'batch'; did you mean 'batches'?\n"),
+        (["--expires", "soon"], "--expires: 'soon' is not a duration such as "),
+        (["--expires", "0s"], "--expires: a key must live longer than nothing\n"),
+        (["--expires", "9" * 400 + "d"], "--expires: "),
+        (["--tag", "a"], "--tag: a tag is KEY=VALUE"),
+        (["--tag", "a=b", "--tag", "a=c"], "--tag: 'a' is given twice\n"),
+        (["--models", "gpt-*"], "--models: a key's models are enforced in a later version"),
+    ],
+)
+def test_refuses_in_one_line_what_it_could_not_hold(say: Say, config: Path, words: list[str], said: str) -> None:
+    status, out, err = say("keys", "create", "ci", *words)
+    assert (status, out) == (1, "") and err.startswith(said) and err.count("\n") == 1
+    assert not (config.parent / "state").exists()
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1b[2J", "\udcff", "x" * 101])
+def test_refuses_names_that_would_spoil_the_table(say: Say, name: str) -> None:
+    assert say("keys", "create", name)[2].startswith("NAME: a name is 1 to 100 characters")
+
+
+def test_an_unknown_id_is_one_line_with_the_nearest(say: Say) -> None:
+    assert "there is no store at" in say("keys", "revoke", "abc")[2]
+    key = say("keys", "create", "ci")[1].strip()
+    id = key.split("-")[2]
+    for act in ("revoke", "rotate"):
+        assert say("keys", act, id[:-1]) == (1, "", f"no key has the id '{id[:-1]}'; did you mean '{id}'?\n")
+        assert say("keys", act, "ci")[2] == f"no key has the id 'ci'; that is the name of {id}\n"
+        assert say("keys", act, "0")[2] == "no key has the id '0'; framegate keys list shows them\n"
+        assert "is declared in" in say("keys", act, "web")[2]
+        whole = say("keys", act, key)[2]
+        assert key not in whole and f"its id is {id}\n" in whole
+        assert "sk-other" not in say("keys", act, "sk-other")[2]
+
+
+def test_without_a_file_the_store_is_in_the_state_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "list"]) == 0
+    assert not (tmp_path / "xdg").exists()
+    assert main(["keys", "create", "ci"]) == 0
+    assert (tmp_path / "xdg/framegate/framegate.db").exists()
