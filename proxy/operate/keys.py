@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import get_args
 
 import orjson
 
@@ -22,6 +22,7 @@ from .ground import Refused, on_keys, telling
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 LONGEST = 100 * 365 * 86400.0  # seconds; who means for ever says nothing, and dates past 9999 can't be written
 NAMES = 100  # characters of a name, as of a secret's
+Row = tuple[str, str, str | None, Sequence[str], str, str | None, str | None, Mapping[str, str]]
 COLUMNS = ("id", "name", "group", "endpoints", "state", "created", "expires", "tags")
 
 
@@ -52,17 +53,16 @@ def _keys_list(config: Config, options: Namespace) -> None:
     now = time.time()
     records: list[StoredKey] = []
     if config.store.path.exists():
-        records = on_keys(config, KeyRing.all)
-    declared: list[dict[str, Any]] = [
-        dict(zip(COLUMNS, (name, name, key.group, list(key.endpoints), "declared", None, None, {}), strict=True))
-        for name, key in sorted(config.keys.items())
+        records = sorted(on_keys(config, KeyRing.all), key=lambda one: one.created)
+    rows: list[Row] = [
+        (name, name, key.group, key.endpoints, "declared", None, None, {}) for name, key in sorted(config.keys.items())
     ]
-    stored = [_shown(record, now) for record in sorted(records, key=lambda one: one.created)]
+    rows += [_row(record, now) for record in records]
     if options.json:
-        print(orjson.dumps(declared + stored, option=orjson.OPT_INDENT_2).decode())
-        return
-    for line in _table([COLUMNS, *([_cell(one[column]) for column in COLUMNS] for one in declared + stored)]):
-        print(line)
+        shown = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+    else:
+        print("\n".join(_table([COLUMNS, *map(_cells, rows)])))
 
 
 def _keys_rotate(config: Config, options: Namespace) -> None:
@@ -115,24 +115,17 @@ def _state(record: StoredKey, now: float) -> str:
     return "expired" if record.state == "active" and over else record.state
 
 
-def _shown(record: StoredKey, now: float) -> dict[str, Any]:
+def _row(record: StoredKey, now: float) -> Row:
     """What may be seen of a key: neither its text nor a hash of it."""
-    return {
-        "id": record.id,
-        "name": record.name,
-        "group": record.group,
-        "endpoints": list(record.endpoints),
-        "state": _state(record, now),
-        "created": _iso(record.created),
-        "expires": None if record.expires is None else _iso(record.expires),
-        "tags": record.tags,
-    }
+    expires = None if record.expires is None else _iso(record.expires)
+    state = _state(record, now)
+    return record.id, record.name, record.group, record.endpoints, state, _iso(record.created), expires, record.tags
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        value = [f"{key}={text}" for key, text in value.items()]
-    return ",".join(value) or "-" if isinstance(value, list) else value or "-"
+def _cells(row: Row) -> Sequence[str]:
+    id, name, group, endpoints, state, created, expires, tags = row
+    labels = ",".join([f"{key}={text}" for key, text in tags.items()])
+    return id, name, group or "-", ",".join(endpoints), state, created or "-", expires or "-", labels or "-"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
