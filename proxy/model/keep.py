@@ -74,6 +74,8 @@ class Kept(Body):
                 piece += 1
             elif self._file is not None and at < self._size:
                 data = os.pread(self._file.fileno(), PIECE, at)
+                if not data:
+                    raise BodyConsumed("its file came up short")
             elif self._error is not None:
                 raise self._error
             elif self._end:
