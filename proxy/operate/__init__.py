@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     from . import keys, secrets
     from .ground import Refused, config
 
-    gc.disable()  # what a command makes goes with it; with 100,000 keys a third of its time went into looking for rubbish
+    gc.disable()  # of a list of 100,000 keys a third of the time went into looking for rubbish
     try:
         {**keys.COMMANDS, **secrets.COMMANDS}[options.act](config(options.config), options)
     except BrokenPipeError:

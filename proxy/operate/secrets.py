@@ -36,6 +36,8 @@ def _secrets_set(config: Config, options: Namespace) -> None:
 
 def _typed(name: str) -> str:
     """The secret from standard input, or from a person; before any loop runs, which would swallow the first Ctrl-C."""
+    if sys.stdin is None:
+        raise Refused("no secret was given: standard input is closed")
     if sys.stdin.isatty():
         try:
             return getpass.getpass(f"secret '{name}': ")
