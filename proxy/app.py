@@ -8,13 +8,13 @@ import os
 import signal
 import socket
 import stat
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import build
+from .core.clock import SystemClock
 from .core.engine import Engine, Generation
 from .model.errors import ProxyError, UpstreamError
 from .state import State
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from .core.config import Config
 
 TICK = 0.5  # seconds between two looks at the clocks of clients and exchanges
-
-
-class SystemClock:
-    """The machine's own time."""
-
-    now = staticmethod(time.monotonic)
-    wall = staticmethod(time.time)
 
 
 class House:

@@ -33,7 +33,7 @@ async def generation(config: Config, engine: Engine, state: State, clock: Clock,
     services = Services(
         upstreams=upstreams,
         store=state,
-        callers=state.callers(_declared(config)),
+        callers=state.callers(_declared(config), frozenset(config.groups)),
         clock=clock,
         log=log,
         spawn=engine.spawn,

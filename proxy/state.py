@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,9 +61,9 @@ class State:
         secret = await self.pepper()
         return KeyRing(self, self._clock, lambda key: digest(secret, key))
 
-    def callers(self, declared: Declared) -> Directory:
-        """The directory of callers: the declared ones of one config, and all that are stored."""
-        return Directory(self, self._clock, declared)
+    def callers(self, declared: Declared, groups: Collection[str]) -> Directory:
+        """The directory of callers: the declared ones of one config, and those stored that belong to its groups."""
+        return Directory(self, self._clock, declared, groups)
 
     # --- the store
 
@@ -74,6 +74,10 @@ class State:
     async def put(self, space: str, key: str, value: bytes, *, ttl: float | None = None, new: bool = False) -> bool:
         """Write a record; whether it was written."""
         return await (self._store or await self._open()).put(space, key, value, ttl=ttl, new=new)
+
+    async def swap(self, space: str, key: str, old: bytes, new: bytes) -> bool:
+        """Write over a record only where it still is `old`."""
+        return await (self._store or await self._open()).swap(space, key, old, new)
 
     async def delete(self, space: str, key: str) -> bool:
         """Take a record away; whether there was one."""
@@ -97,10 +101,11 @@ class State:
 class Directory:
     """The callers of one config. Hashing needs the pepper, so it opens with the store."""
 
-    def __init__(self, state: State, clock: Clock, declared: Declared) -> None:
+    def __init__(self, state: State, clock: Clock, declared: Declared, groups: Collection[str]) -> None:
         self._state = state
         self._clock = clock
         self._declared = declared
+        self._groups = groups
         self._callers: Callers | None = None
 
     async def open(self) -> None:
@@ -110,7 +115,7 @@ class Directory:
 
             secret = await self._state.pepper()
             hashed = [(digest(secret, key.reveal()), caller) for key, caller in self._declared]
-            self._callers = Callers(self._state, self._clock, lambda key: digest(secret, key), hashed)
+            self._callers = Callers(self._state, self._clock, lambda key: digest(secret, key), hashed, self._groups)
 
     async def find(self, key: str) -> Caller:
         """Whose key it is."""

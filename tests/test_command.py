@@ -29,6 +29,9 @@ class Stamp(Plugin):
     inside: ClassVar[tuple[str, ...]] = ()
 
 
+CLAIMS = registry.claims
+
+
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key in the environment, and no plugins installed."""
@@ -117,7 +120,10 @@ def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert capsys.readouterr() == ("", "")
 
 
-def test_init_writes_a_config_that_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_writes_a_config_that_is_fine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "claims", CLAIMS)  # it names a plugin of ours
     path = str(tmp_path / "new.toml")
     assert main(["init", path]) == 0
     assert path in capsys.readouterr().out

@@ -6,7 +6,7 @@ import base64
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -74,7 +74,15 @@ def invalid() -> Rejected:
 class Callers:
     """Knows callers by their keys, and remembers for a moment whom it has verified."""
 
-    def __init__(self, store: Store, clock: Clock, digest: Digest, declared: Sequence[tuple[bytes, Caller]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        digest: Digest,
+        declared: Sequence[tuple[bytes, Caller]],
+        groups: Collection[str],
+    ) -> None:
+        self._groups = groups
         self._store = store
         self._clock = clock
         self._digest = digest
@@ -104,6 +112,15 @@ class Callers:
         if not record.takes(digest, self._clock.wall()):
             self._verified.pop(digest, None)
             raise invalid()
+        if record.group is not None and record.group not in self._groups:
+            # Its credential, or its limits, may have gone with the group: nobody may fall back on the house's own.
+            raise Rejected(
+                f"This key belongs to the group '{record.group}', which is not set up here.",
+                status=403,
+                type="permission_error",
+                code="permission_denied",
+                param="group",
+            )
         if len(self._verified) >= REMEMBERED:
             self._verified.clear()
         caller = record.caller()
@@ -164,19 +181,33 @@ class KeyRing:
         return StoredKey.load(id, raw)
 
     async def rotate(self, id: str, *, grace: float) -> tuple[str, StoredKey]:
-        """A new text for the key; the old one is valid for `grace` more seconds. Raises KeyError."""
-        old = await self.get(id)
+        """A new text for the key; the old one is valid for `grace` more seconds.
+
+        Raises KeyError where there is none, ValueError where it was revoked.
+        """
         key = _text(id)
-        until = self._clock.wall() + grace
-        new = replace(old, hash=self._digest(key).hex(), previous=old.hash, previous_until=until)
-        await self._store.put(SPACE, id, new.dump())
-        return key, new
+
+        def rotated(old: StoredKey) -> StoredKey:
+            if old.state != "active":
+                raise ValueError(f"key {id} is {old.state} and stays so")
+            until = self._clock.wall() + grace
+            return replace(old, hash=self._digest(key).hex(), previous=old.hash, previous_until=until)
+
+        return key, await self._change(id, rotated)
 
     async def revoke(self, id: str) -> StoredKey:
         """End it for good. Raises KeyError."""
-        record = replace(await self.get(id), state="revoked")
-        await self._store.put(SPACE, id, record.dump())
-        return record
+        return await self._change(id, lambda old: replace(old, state="revoked"))
+
+    async def _change(self, id: str, change: Callable[[StoredKey], StoredKey]) -> StoredKey:
+        """Change a record as it stands now: of two changes at once neither is lost."""
+        while True:
+            raw = await self._store.get(SPACE, id)
+            if raw is None:
+                raise KeyError(id)
+            new = change(StoredKey.load(id, raw))
+            if await self._store.swap(SPACE, id, raw, new.dump()):
+                return new
 
 
 def _text(id: str) -> str:

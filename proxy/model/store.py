@@ -49,6 +49,9 @@ class Store(Protocol):
     async def put(self, space: str, key: str, value: bytes, *, ttl: float | None = None, new: bool = False) -> bool:
         """Write a record, for `ttl` seconds; with `new`, only where there is none. Whether it was written."""
 
+    async def swap(self, space: str, key: str, old: bytes, new: bytes) -> bool:
+        """Write over a record only where it still is `old`; its time goes on. Whether it was written."""
+
     async def delete(self, space: str, key: str) -> bool:
         """Take a record away; whether there was one."""
 

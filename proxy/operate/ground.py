@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from ..core.callers import KeyRing
+from ..core.clock import SystemClock
 from ..core.config import Config, load
 from ..state import State
 
@@ -18,13 +18,6 @@ T = TypeVar("T")
 
 class Refused(Exception):
     """What the operator asked can't be done; the text says why, and what could."""
-
-
-class Clock:
-    """The machine's own time; the one of the server stands behind imports that take longer than a command."""
-
-    now = staticmethod(time.monotonic)
-    wall = staticmethod(time.time)
 
 
 class Unread(Mapping[str, str]):
@@ -58,7 +51,7 @@ def on_state(config: Config, work: Callable[[State], Awaitable[T]], *, makes: bo
         raise Refused(f"there is no store at {config.store.path} yet; is --config missing?")
 
     async def main() -> T:
-        state = State(config, os.environ, Clock())
+        state = State(config, os.environ, SystemClock())
         try:
             await state.pepper()  # so that nothing is ever sealed under a master key that is not the store's
             return await work(state)

@@ -71,7 +71,10 @@ def _keys_rotate(config: Config, options: Namespace) -> None:
     async def work(ring: KeyRing) -> tuple[str, StoredKey]:
         if (state := _state(await _find(ring, config, options.id), time.time())) != "active":
             raise Refused(f"key {options.id} is {state} and stays so; framegate keys create makes a new one")
-        return await ring.rotate(options.id, grace=grace)
+        try:
+            return await ring.rotate(options.id, grace=grace)
+        except ValueError as error:  # somebody else revoked it meanwhile
+            raise Refused(str(error)) from error
 
     key, record = on_keys(config, work)
     old = f"valid until {_iso(record.previous_until)}" if grace else "dead within 5 seconds"

@@ -77,6 +77,19 @@ class SQLiteStore:
 
         return await self._do(work)
 
+    async def swap(self, space: str, key: str, old: bytes, new: bytes) -> bool:
+        """Write over a record only where it still is `old`."""
+
+        def work(db: sqlite3.Connection, now: float) -> bool:
+            done = db.execute(
+                "UPDATE records SET value = ? WHERE space = ? AND key = ? AND value = ? "
+                "AND (expires IS NULL OR expires > ?)",
+                (new, space, key, old, now),
+            )
+            return done.rowcount > 0
+
+        return await self._do(work)
+
     async def delete(self, space: str, key: str) -> bool:
         """Take a record away; whether there was one."""
 

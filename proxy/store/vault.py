@@ -61,20 +61,30 @@ def masters(environ: Mapping[str, str], beside: Path | None) -> list[str]:
     if beside is None:
         raise StoreError(f"A shared store needs a master key: set {VARIABLE} to the same value everywhere.")
     path = beside / FILE
-    beside.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        # Written whole under another name, then linked: of two that start at once one wins, and none reads half a key.
-        half = beside / f".{FILE}.{secrets.token_hex(8)}"
-        descriptor = os.open(half, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        try:
-            os.write(descriptor, Fernet.generate_key() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        with suppress(FileExistsError):
-            os.link(half, path)
-        half.unlink()
-    return path.read_text().split()
+    try:
+        if not path.exists():
+            _make(path)
+        made = path.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"The master key {path} can't be read or made: {error}") from error
+    if not made:
+        raise StoreError(f"The master key {path} is empty.")
+    return made
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written whole under another name, then linked: of two that start at once one wins, and none reads half a key.
+    half = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
+    descriptor = os.open(half, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.write(descriptor, Fernet.generate_key() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    with suppress(FileExistsError):
+        os.link(half, path)
+    half.unlink()
 
 
 async def pepper(store: Store, vault: Vault) -> bytes:
@@ -128,12 +138,12 @@ class Secrets:
 
     async def rotate(self) -> int:
         """Seal everything anew under the newest master key; how many secrets there are. The pepper is one of them."""
-        names = await self.names()
-        for name in names:
-            text = await self.get(name)
-            if text is not None:
-                await self._store.put(SPACE, name, self._vault.seal(name, text))
-        sealed = await self._store.get(*PEPPER)
-        if sealed is not None:
-            await self._store.put(*PEPPER, self._vault.seal("pepper", self._vault.open("pepper", sealed)))
-        return len(names) + (sealed is not None)
+        places = [(SPACE, name) for name in await self.names()]
+        return sum([await self._seal_anew(*place) for place in (*places, PEPPER)])
+
+    async def _seal_anew(self, space: str, name: str) -> bool:
+        while (sealed := await self._store.get(space, name)) is not None:
+            anew = self._vault.seal(name, self._vault.open(name, sealed))
+            if await self._store.swap(space, name, sealed, anew):  # else it was set meanwhile
+                return True
+        return False

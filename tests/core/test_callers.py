@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class Ring:
 
     def another(self) -> Callers:
         """As another process has them."""
-        return Callers(self.store, self.clock, hashed, [(hashed("declared-key"), Caller("web", "marketing"))])
+        declared = [(hashed("declared-key"), Caller("web", "marketing"))]
+        return Callers(self.store, self.clock, hashed, declared, {"build"})
 
     async def refused(self, key: str, callers: Callers | None = None) -> ProxyError:
         with pytest.raises(Rejected) as told:
@@ -127,3 +129,17 @@ async def test_speaks_of_a_key_that_is_not_there(ring: Ring) -> None:
         await ring.keys.revoke("aaaaaaaaaa")
     with pytest.raises(KeyError):
         await ring.keys.rotate("aaaaaaaaaa", grace=0)
+
+
+async def test_a_rotation_never_brings_a_revoked_key_back(ring: Ring) -> None:
+    for _ in range(20):
+        key, record = await ring.keys.create("a")
+        await asyncio.gather(ring.keys.rotate(record.id, grace=60), ring.keys.revoke(record.id), return_exceptions=True)
+        assert (await ring.keys.get(record.id)).state == "revoked"
+        await ring.refused(key)
+
+
+async def test_a_key_of_a_group_that_is_gone_falls_back_on_nothing(ring: Ring) -> None:
+    key, _ = await ring.keys.create("a", group="gone")
+    error = await ring.refused(key)
+    assert (error.status, error.code, error.param) == (403, "permission_denied", "group")

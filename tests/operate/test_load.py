@@ -74,7 +74,7 @@ def test_a_process_that_is_killed_leaves_no_half_key(
 
     async def look() -> tuple[list[Caller], list[StoredKey]]:
         state = loaded(config)
-        callers = state.callers([])
+        callers = state.callers([], {"marketing", "build", "a"})
         found = [await callers.find(key) for key in printed]
         records = await (await state.keys()).all()
         await state.aclose()
@@ -152,7 +152,7 @@ async def test_knowing_a_caller_takes_microseconds(full: Path, capsys: pytest.Ca
     pepper = await state.pepper()
     clock = TurnedClock()
     ring = KeyRing(state, clock, lambda key: digest(pepper, key))
-    callers = Callers(state, clock, lambda key: digest(pepper, key), [])
+    callers = Callers(state, clock, lambda key: digest(pepper, key), [], set())
     keys = [key for key, _ in await asyncio.gather(*(ring.create(f"warm {n}") for n in range(1000)))]
     for key in keys:
         await callers.find(key)

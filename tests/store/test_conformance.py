@@ -79,6 +79,22 @@ async def test_of_many_who_put_a_new_record_one_wins(opened: Open) -> None:
     assert len(won) == 1 and await first.get("keys", "a") == b"%d" % won[0]
 
 
+async def test_swaps_only_what_stands_as_it_was(store: Store, clock: TurnedClock) -> None:
+    assert not await store.swap("keys", "a", b"", b"1")
+    await store.put("keys", "a", b"1", ttl=10)
+    assert not await store.swap("keys", "a", b"0", b"2") and await store.get("keys", "a") == b"1"
+    assert await store.swap("keys", "a", b"1", b"2") and await store.get("keys", "a") == b"2"
+    clock.turn(11)
+    assert not await store.swap("keys", "a", b"2", b"3") and await store.get("keys", "a") is None
+
+
+async def test_of_many_who_swap_the_same_one_wins(opened: Open) -> None:
+    first, second = await opened(), await opened()
+    await first.put("keys", "a", b"old")
+    swaps = [store.swap("keys", "a", b"old", b"%d" % i) for i, store in enumerate([first, second] * 20)]
+    assert sum(await asyncio.gather(*swaps)) == 1
+
+
 async def test_deletes_once(store: Store) -> None:
     await store.put("keys", "a", b"1")
     assert await store.delete("keys", "a")

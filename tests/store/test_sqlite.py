@@ -109,7 +109,7 @@ async def test_backs_up_while_in_use(tmp_path: Path) -> None:
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from proxy.app import SystemClock
+from proxy.core.clock import SystemClock
 from proxy.model.store import Add
 from proxy.store.sqlite import SQLiteStore
 

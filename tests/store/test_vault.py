@@ -109,3 +109,13 @@ def test_a_master_key_that_is_none_is_told_without_being_shown(key: str) -> None
 def test_hashes_depend_on_key_and_pepper() -> None:
     assert digest(b"a" * 32, "k") == digest(b"a" * 32, "k")
     assert digest(b"a" * 32, "k") != digest(b"b" * 32, "k") != digest(b"b" * 32, "l")
+
+
+def test_an_empty_or_unreadable_master_key_is_told_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "master.key").write_text("\n")
+    with pytest.raises(StoreError, match=r"master\.key is empty"):
+        masters({}, tmp_path)
+    (tmp_path / "master.key").unlink()
+    (tmp_path / "master.key").mkdir()
+    with pytest.raises(StoreError, match="can't be read or made"):
+        masters({}, tmp_path)

@@ -1,0 +1,52 @@
+"""The code in the docs runs. (What docs/configuration.md and docs/keys.md hold is run where its subject is tested.)"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from proxy.testkit import RawClient, ScriptedUpstream, serve
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "plugins.md").read_text()
+CODE, CONFIG = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE, re.DOTALL)
+
+
+async def test_the_plugin_of_the_page_works_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gate.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "gate", raising=False)
+    async with ScriptedUpstream() as upstream:
+        config = CONFIG.replace("https://api.openai.com/v1", upstream.url)
+        async with serve(config) as served, RawClient(served.port) as client:
+            passed = await client.ask(b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n")
+            refused = await client.ask(b"GET /v1/fine_tuning/jobs HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (passed.status, passed.get(b"x-gate")) == (200, b"open")
+    assert (refused.status, orjson.loads(refused.body)["error"]["code"]) == (403, "permission_denied")
+    assert len(upstream.requests) == 1
+
+
+def test_every_link_of_the_docs_leads_somewhere() -> None:
+    dead = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert dead == []
+
+
+def test_every_error_code_of_the_code_is_in_the_catalogue() -> None:
+    catalogue = (ROOT / "docs" / "errors.md").read_text()
+    used = {
+        code
+        for top in ("proxy", "plugins")
+        for path in (ROOT / top).rglob("*.py")
+        if "sandbox" not in path.parts and "testkit" not in path.parts
+        for code in re.findall(r'\bcode ?= ?"([a-z_]+)"', path.read_text())
+    }
+    assert {code for code in used if f"`{code}`" not in catalogue} == {"client_left"}  # which nobody hears
