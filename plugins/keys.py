@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import urlsplit
 
 from proxy.api import (
     CALLER,
+    BodyTooLarge,
     Caller,
     Callers,
     Exchange,
@@ -18,10 +20,13 @@ from proxy.api import (
     Request,
     Response,
     Services,
+    UpstreamError,
     endpoint,
+    narrowed,
 )
 
 OPEN = Caller("open", name="anybody on this machine")
+LONGEST_LIST = 4 * 2**20  # bytes of a list of models
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 SOCKET_KEY = "openai-insecure-api-key."  # how browsers carry a key into a socket: in Sec-WebSocket-Protocol
 
@@ -64,7 +69,8 @@ class Keys(Plugin):
             )
         caller = exchange[CALLER] = await self._callers.find(key)
         socket = (request.headers.get("Upgrade") or "").lower() == "websocket"
-        sort = endpoint(request.method, request.target.removeprefix(exchange.prefix), socket=socket)
+        rest = request.target.removeprefix(exchange.prefix)
+        sort = endpoint(request.method, rest, socket=socket)
         if sort not in caller.endpoints and "*" not in caller.endpoints:
             raise Rejected(
                 f"This key may not use endpoints of the sort '{sort}'.",
@@ -73,6 +79,8 @@ class Keys(Plugin):
                 code="permission_denied",
                 param=sort,
             )
+        if caller.models and request.method in ("GET", "HEAD") and rest.partition("?")[0].strip("/") == "models":
+            return await _narrowed(caller, request, forward)
         return await forward(request)
 
     def _guard(self, request: Request) -> None:
@@ -83,6 +91,19 @@ class Keys(Plugin):
         origin = request.headers.get("Origin")
         if origin is not None and origin not in self.origins:
             raise _foreign("Origin", "origins")
+
+
+async def _narrowed(caller: Caller, request: Request, forward: Forward) -> Response:
+    """The list of models without those that the key may not use; one that can't be read is not handed out."""
+    response = await forward(request.with_headers(accept_encoding="identity"))
+    if response.status != 200:
+        return response
+    try:
+        document = await response.body.read(LONGEST_LIST)
+        return response.with_body(narrowed(document, lambda model: any(fnmatchcase(model, g) for g in caller.models)))
+    except (ValueError, BodyTooLarge) as exc:
+        await response.aclose()
+        raise UpstreamError("its list of models can't be read", sent=True) from exc
 
 
 def _taken_off(request: Request) -> tuple[str | None, Request]:

@@ -21,6 +21,7 @@ from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Size
 from .openai.endpoint import endpoint
+from .openai.models import narrowed
 
 __all__ = [
     "CALLER",
@@ -62,4 +63,5 @@ __all__ = [
     "UpstreamError",
     "Upstreams",
     "endpoint",
+    "narrowed",
 ]

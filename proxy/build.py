@@ -89,6 +89,6 @@ def _route(config: Config, made: Generation, table: RouteTable, placed: dict[str
 
 def _declared(config: Config) -> list[tuple[Secret, Caller]]:
     return [
-        (key.secret, Caller(name, key.group, name=name, endpoints=frozenset(key.endpoints)))
+        (key.secret, Caller(name, key.group, name, frozenset(key.endpoints), key.models))
         for name, key in config.keys.items()
     ]

@@ -6,7 +6,7 @@ import base64
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ class StoredKey:
     name: str
     group: str | None = None
     endpoints: tuple[str, ...] = ("inference",)
+    models: tuple[str, ...] = ()  # globs; none: all
     tags: dict[str, str] = field(default_factory=dict)
     state: Literal["active", "revoked"] = "active"
     created: float = 0.0
@@ -51,7 +52,7 @@ class StoredKey:
 
     def caller(self) -> Caller:
         """Who that is."""
-        return Caller(self.id, self.group, name=self.name, endpoints=frozenset(self.endpoints))
+        return Caller(self.id, self.group, self.name, frozenset(self.endpoints), self.models)
 
     def dump(self) -> bytes:
         """As it is stored."""
@@ -63,7 +64,7 @@ class StoredKey:
         read: dict[str, Any] = orjson.loads(raw)
         if read["id"] != id:
             raise StoreError("The store answered with another key's record.")
-        return cls(**{**read, "endpoints": tuple(read["endpoints"])})
+        return cls(**{**read, "endpoints": tuple(read["endpoints"]), "models": tuple(read.get("models", ()))})
 
 
 def invalid() -> Rejected:
@@ -145,6 +146,7 @@ class KeyRing:
         *,
         group: str | None = None,
         endpoints: Sequence[str] = ("inference",),
+        models: Sequence[str] = (),
         ttl: float | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> tuple[str, StoredKey]:
@@ -159,6 +161,7 @@ class KeyRing:
                 name,
                 group,
                 tuple(endpoints),
+                tuple(models),
                 dict(tags or {}),
                 created=now,
                 expires=None if ttl is None else now + ttl,
@@ -166,12 +169,16 @@ class KeyRing:
             if await self._store.put(SPACE, id, record.dump(), new=True):
                 return key, record
 
+    async def pages(self) -> AsyncIterator[list[StoredKey]]:
+        """Every stored key, by id, a thousand at a time."""
+        last = ""
+        while page := await self._store.items(SPACE, after=last):
+            yield [StoredKey.load(id, raw) for id, raw in page]
+            last = page[-1][0]
+
     async def all(self) -> list[StoredKey]:
         """Every stored key, by id."""
-        records: list[StoredKey] = []
-        while page := await self._store.items(SPACE, after=records[-1].id if records else ""):
-            records += [StoredKey.load(id, raw) for id, raw in page]
-        return records
+        return [record async for page in self.pages() for record in page]
 
     async def get(self, id: str) -> StoredKey:
         """One of them; raises KeyError."""

@@ -62,6 +62,7 @@ class Caller:
     group: str | None = None
     name: str = ""  # for people
     endpoints: frozenset[str] = frozenset(("*",))  # which sorts of endpoint they may use
+    models: tuple[str, ...] = ()  # globs of the models they may use; none: all
 
 
 CALLER: Slot[Caller] = Slot("caller")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import get_args
@@ -22,8 +22,8 @@ from .ground import Refused, on_keys, telling
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 LONGEST = 100 * 365 * 86400.0  # seconds; who means for ever says nothing, and dates past 9999 can't be written
 NAMES = 100  # characters of a name, as of a secret's
-Row = tuple[str, str, str | None, Sequence[str], str, str | None, str | None, Mapping[str, str]]
-COLUMNS = ("id", "name", "group", "endpoints", "state", "created", "expires", "tags")
+Row = tuple[str, str, str | None, Sequence[str], Sequence[str], str, str | None, str | None, Mapping[str, str]]
+COLUMNS = ("id", "name", "group", "endpoints", "models", "state", "created", "expires", "tags")
 
 
 def _keys_create(config: Config, options: Namespace) -> None:
@@ -50,19 +50,24 @@ def _keys_create(config: Config, options: Namespace) -> None:
 
 
 def _keys_list(config: Config, options: Namespace) -> None:
-    now = time.time()
-    records: list[StoredKey] = []
-    if config.store.path.exists():
-        records = sorted(on_keys(config, KeyRing.all), key=lambda one: one.created)
-    rows: list[Row] = [
-        (name, name, key.group, key.endpoints, "declared", None, None, {}) for name, key in sorted(config.keys.items())
+    declared: list[Row] = [
+        (name, name, key.group, key.endpoints, key.models, "declared", None, None, {})
+        for name, key in sorted(config.keys.items())
     ]
-    rows += [_row(record, now) for record in records]
-    if options.json:
-        shown = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-        print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+    table = _Table(as_json=options.json)
+
+    async def work(ring: KeyRing) -> None:
+        """Page by page: the first of a hundred thousand keys stand there at once."""
+        now = time.time()
+        table.add(declared)
+        async for page in ring.pages():
+            table.add([_row(record, now) for record in sorted(page, key=lambda one: one.created)])
+
+    if config.store.path.exists():
+        on_keys(config, work)
     else:
-        print("\n".join(_table([COLUMNS, *map(_cells, rows)])))
+        table.add(declared)
+    table.end()
 
 
 def _keys_rotate(config: Config, options: Namespace) -> None:
@@ -122,19 +127,45 @@ def _row(record: StoredKey, now: float) -> Row:
     """What may be seen of a key: neither its text nor a hash of it."""
     expires = None if record.expires is None else _iso(record.expires)
     state = _state(record, now)
-    return record.id, record.name, record.group, record.endpoints, state, _iso(record.created), expires, record.tags
+    created = _iso(record.created)
+    return record.id, record.name, record.group, record.endpoints, record.models, state, created, expires, record.tags
 
 
 def _cells(row: Row) -> Sequence[str]:
-    id, name, group, endpoints, state, created, expires, tags = row
+    id, name, group, endpoints, models, state, created, expires, tags = row
     labels = ",".join([f"{key}={text}" for key, text in tags.items()])
-    return id, name, group or "-", ",".join(endpoints), state, created or "-", expires or "-", labels or "-"
+    what = (",".join(endpoints), ",".join(models) or "all")
+    return id, name, group or "-", *what, state, created or "-", expires or "-", labels or "-"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+class _Table:
+    """Rows as they come; a column grows with what it must hold and never shrinks."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._widths = [len(column) for column in COLUMNS]
+        self._widths[0] = 10  # of an id
+        self._count = 0
+
+    def add(self, rows: Sequence[Row]) -> None:
+        if self._as_json:
+            if rows:
+                shown = [orjson.dumps(dict(zip(COLUMNS, row, strict=True))).decode() for row in rows]
+                print(",\n  " if self._count else "[\n  ", ",\n  ".join(shown), sep="", end="")
+                self._count += len(rows)
+            return
+        cells = [_cells(row) for row in rows]
+        lines = cells if self._count else [COLUMNS, *cells]
+        if not lines:
+            return
+        columns = zip(*lines, strict=True)
+        self._widths = [max(width, *map(len, column)) for width, column in zip(self._widths, columns, strict=True)]
+        print("\n".join(["  ".join(map(str.ljust, line, self._widths)).rstrip() for line in lines]), flush=True)
+        self._count += len(lines)
+
+    def end(self) -> None:
+        if self._as_json:
+            print("\n]" if self._count else "[]")
 
 
 # --- what was typed

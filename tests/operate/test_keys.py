@@ -28,12 +28,12 @@ def test_lists_stored_and_declared_keys_and_never_a_secret(say: Say, config: Pat
     say("keys", "revoke", (revoked := say("keys", "create", "old")[1].split("-")[2]))
     _, table, err = say("keys", "list")
     rows = {row[0]: row for row in map(str.split, table.splitlines())}
-    assert rows["id"] == ["id", "name", "group", "endpoints", "state", "created", "expires", "tags"]
-    assert rows["web"] == ["web", "web", "marketing", "inference", "declared", "-", "-", "-"]
+    assert rows["id"] == ["id", "name", "group", "endpoints", "models", "state", "created", "expires", "tags"]
+    assert rows["web"] == ["web", "web", "marketing", "inference", "all", "declared", "-", "-", "-"]
     row = rows[key.split("-")[2]]
-    assert row[1:5] == ["ci", "-", "inference", "active"] and row[7] == "team=a,why=test=1"
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time in row[5:7])
-    assert rows[gone.split("-")[2]][4] == "expired" and rows[revoked][4] == "revoked"
+    assert row[1:6] == ["ci", "-", "inference", "all", "active"] and row[8] == "team=a,why=test=1"
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time in row[6:8])
+    assert rows[gone.split("-")[2]][5] == "expired" and rows[revoked][5] == "revoked"
     _, out, more = say("keys", "list", "--json")
     assert {one["id"] for one in json.loads(out)} == rows.keys() - {"id"}
     assert {tuple(one) for one in json.loads(out)} == {tuple(rows["id"])}

@@ -147,6 +147,24 @@ def test_a_hundred_thousand_keys_are_no_hardship(full: Path, say: Say, capsys: p
     assert max(took.values()) < 10  # printed above; a machine that is busy with other tests is not what is asked about
 
 
+def test_the_first_of_a_hundred_thousand_keys_stand_there_at_once(
+    full: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "proxy", "keys", "list", "--config", str(full)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    first = [process.stdout.readline() for _ in range(500)]
+    took = time.perf_counter() - began
+    process.kill()
+    process.communicate()
+    assert first[0].startswith(b"id ") and first[-1].endswith(b"\n")
+    with capsys.disabled():
+        print(f"\nthe first 500 of {MANY} keys after {took:.2f} s, process start included")
+    assert took < 3
+
+
 async def test_knowing_a_caller_takes_microseconds(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = loaded(full)
     pepper = await state.pepper()

@@ -129,6 +129,33 @@ async def test_a_key_goes_where_its_endpoints_say(line: bytes, web: int, ci: int
     assert len(upstream.requests) == [web, ci].count(200)
 
 
+LIST = b'{"object":"list","data":[{"id":"gpt-image-2","object":"model","new":1},{"id":"gpt-5"},{"id":"gpt-image-3"}]}'
+
+
+def listing(body: bytes, more: bytes = b"") -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        more,
+        len(body),
+        body,
+    )
+
+
+async def test_the_list_of_models_is_narrowed_to_the_keys() -> None:
+    async with ScriptedUpstream(listing(LIST)) as upstream, serve(closed(upstream), environ=ENVIRON) as served:
+        # No command makes such a key before something enforces its models; the store can hold one.
+        key, _ = await (await served.house.state.keys()).create("a", models=["gpt-image-*", "other"])
+        ask = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nAuthorization: Bearer %b\r\n\r\n"
+        async with RawClient(served.port) as client:
+            narrow = await client.ask(ask % key.encode())
+            wide = await client.ask(ask % WEB.encode())
+            upstream.answer = listing(b'{"data": 1}')
+            strange = await client.ask(ask % key.encode())
+    assert [model["id"] for model in orjson.loads(narrow.body)["data"]] == ["gpt-image-2", "gpt-image-3"]
+    assert orjson.loads(narrow.body)["data"][0]["new"] == 1 and wide.body == LIST
+    assert (strange.status, told(strange.body)["code"]) == (502, "upstream_failed")
+    assert [received.get(b"accept-encoding") for received in upstream.requests] == [b"identity", b"gzip", b"identity"]
+
+
 # --- Open mode
 
 
