@@ -160,6 +160,8 @@ def _print_plugin(title: str, plugin: type[Plugin]) -> None:
 def _print_chains(config: Config) -> None:
     for picture in config.pictures():
         print(picture)
+    if config.short_keys:
+        print(f"warning: under 32 characters a key can be guessed: {', '.join(config.short_keys)}")
     if config.unbuilt:
         print(f"not part of this version, without effect: {', '.join(config.unbuilt)}")
 

@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,7 @@ class House:
 
     async def start(self) -> None:
         """Build the first generation and open the listener. Raises OSError or what a plugin raised."""
-        if self.config.unbuilt:
-            self.log.warning("settings_without_effect", settings=list(self.config.unbuilt))
+        self._warn(self.config)
         self.engine.swap(await self._generation(self.config))
         try:
             await self._listen()
@@ -63,7 +63,12 @@ class House:
     async def reload(self, config: Config) -> None:
         """Put a new config to work for new exchanges; the listener stays. Raises what a plugin raised."""
         self.engine.swap(await self._generation(config))
-        self.config = config
+        self._warn(config)
+        old = self.config
+        fixed = [name for name in ("server", "store", "log") if getattr(old, name) != getattr(config, name)]
+        if fixed:
+            self.log.warning("restart_needed", settings=fixed, why="these take effect at the next start")
+        self.config = replace(config, server=old.server, store=old.store, log=old.log)
 
     async def stop(self) -> None:
         """Refuse what is new, let what runs end within `drain_timeout`, hang up."""
@@ -81,6 +86,12 @@ class House:
         if self.config.server.listen.path is not None:
             with suppress(FileNotFoundError):
                 os.unlink(self.config.server.listen.path)
+
+    def _warn(self, config: Config) -> None:
+        if config.unbuilt:
+            self.log.warning("settings_without_effect", settings=list(config.unbuilt))
+        if config.short_keys:
+            self.log.warning("short_keys", keys=list(config.short_keys), why="under 32 characters a key can be guessed")
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()

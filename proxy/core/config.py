@@ -70,6 +70,7 @@ UNBUILT: dict[str, object] = {
 BUILT_IN = ("keys", "idempotency", "quota", "moderation", "cache", "rehost", "failover", "tasks")
 USUAL_CHAIN = ("keys", "idempotency", "quota", "moderation", "rehost", "failover")
 OpenKept = Callable[[Path], Kept]
+SHORT = 32  # characters; a declared key under that is warned about
 OPENAI = "https://api.openai.com/v1"
 
 
@@ -112,6 +113,11 @@ class Config:
         of_keys = any(upstream in key.credentials for key in self.keys.values())
         of_groups = any(upstream in group.credentials for group in self.groups.values())
         return of_keys or of_groups or self.upstreams[upstream].has_credential
+
+    @property
+    def short_keys(self) -> tuple[str, ...]:
+        """The declared keys that are short enough to be guessed."""
+        return tuple(name for name, key in self.keys.items() if len(key.secret.reveal()) < SHORT)
 
     def pictures(self) -> list[str]:
         """Each route's chain as a line of text."""

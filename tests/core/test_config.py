@@ -647,6 +647,12 @@ def test_a_key_with_models_is_refused_until_something_enforces_them(said: Callab
     ]
 
 
+def test_a_short_key_is_told_of(read: Callable[..., Config]) -> None:
+    text = '[keys.{}]\nsecret = "env:{}"\n'
+    config = read(ONE + text.format("a", "LONG") + text.format("b", "SHORT"), LONG="x" * 32, SHORT="x" * 31)
+    assert config.short_keys == ("b",)
+
+
 def test_credentials_name_an_upstream(said: Callable[..., list[str]]) -> None:
     text = '[groups.g]\ncredentials = { opnai = "env:MARKETING_KEY" }\n'
     assert said(ONE + text) == ["groups.g.credentials.opnai: no such upstream 'opnai'; did you mean 'openai'?"]

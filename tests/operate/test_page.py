@@ -31,7 +31,9 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
         (tmp_path / f"{n}.toml").write_text(text)
         load(tmp_path / f"{n}.toml", environ, kept=lambda _: lambda _: "x")
     (tmp_path / "0.toml").rename(tmp_path / "framegate.toml")
-    script = "".join(text for kind, text in blocks if kind == "sh").replace("eql7vuofmf", '"$(id=${KEY#sk-fg-}; echo "${id%%-*}")"')
+    script = "".join(text for kind, text in blocks if kind == "sh").replace(
+        "eql7vuofmf", '"$(id=${KEY#sk-fg-}; echo "${id%%-*}")"'
+    )
     start = f'set -eu\nframegate() {{ {sys.executable} -m proxy "$@"; }}\ncurl() {{ :; }}\nLAB_OPENAI_KEY=abc\n'
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 from openai import AsyncOpenAI
 
+from proxy.api import Secret
 from proxy.testkit import Call, RawClient, ScriptedUpstream, serve
 
 WEB, CI = "web-key-0123456789-0123456789-0123456789", "ci-key-0123456789-0123456789-0123456789"
@@ -276,6 +278,21 @@ async def test_a_request_that_comes_round_again_is_a_loop() -> None:
         async with RawClient(port) as client:
             answer = await client.ask(ASK % b"")
     assert (answer.status, told(answer.body)["code"]) == (508, "loop_detected") and len(upstream.requests) == 1
+
+
+async def test_what_a_reload_can_not_change_is_told(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as upstream, serve(closed(upstream), environ=ENVIRON) as served:
+        old = served.house.config
+        short = replace(old.keys["web"], secret=Secret("short"))
+        new = replace(old, keys={"web": short}, store=replace(old.store, url=f"sqlite:{tmp_path}/other.db"))
+        await served.house.reload(new)
+        async with RawClient(served.port) as client:
+            assert (await client.ask(ASK % b"x-api-key: short\r\n")).status == 200
+        async with RawClient(served.port) as client:
+            assert (await client.ask(ASK % f"x-api-key: {WEB}\r\n".encode())).status == 401
+        told_of = {line["event"]: line for line in served.log}
+        assert told_of["restart_needed"]["settings"] == ["store"] and told_of["short_keys"]["keys"] == ["web"]
+        assert served.house.config.store == old.store and not (tmp_path / "other.db").exists()
 
 
 # --- Sockets
