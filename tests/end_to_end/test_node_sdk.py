@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,20 +45,6 @@ OPERATIONS: dict[str, tuple[bytes, list[bytes], Callable[[Any], bool]]] = {
     "chat_stream": (b"/v1/chat/completions", [b'"stream":true'], lambda events: len(events) == len(told.DELTAS)),
     "upload": (b"/v1/files", [b'filename="a.jsonl"', b'{"a": 1}\n'], lambda one: one["id"] == "file-1"),
 }
-
-
-@pytest.fixture(scope="session")
-def installed() -> Callable[[str], None]:
-    """Install the SDK as the lock file says, once, where it is not there yet."""
-
-    def install(npm: str) -> None:
-        lock = (HERE / "package-lock.json").read_bytes()
-        stamp = HERE / "node_modules" / ".installed"
-        if not stamp.exists() or stamp.read_bytes() != lock:
-            subprocess.run([npm, "ci", "--ignore-scripts"], cwd=HERE, check=True, stdout=subprocess.DEVNULL)
-            stamp.write_bytes(lock)
-
-    return install
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
