@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import orjson
-from aiohttp import web
+from .answer import Answer, told
 
 
 class Refusal(Exception):
@@ -23,10 +22,9 @@ class Refusal(Exception):
         self.error = {"message": message, "type": type, "param": param, "code": code}
 
 
-def answer(refusal: Refusal) -> web.Response:
-    """The response that carries a refusal."""
-    body = orjson.dumps({"error": refusal.error})
-    return web.Response(status=refusal.status, body=body, content_type="application/json")
+def answer(refusal: Refusal) -> Answer:
+    """The answer that carries a refusal."""
+    return told({"error": refusal.error}, status=refusal.status)
 
 
 def unknown_url(method: str, path: str) -> Refusal:

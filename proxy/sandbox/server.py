@@ -12,7 +12,10 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from . import SandboxError, catalogue, chat, generation, refusal
+from . import SandboxError, refusal
+from .answer import Answer, Endpoint, Events
+from .endpoints import chat, images, models
+from .stored import STORED, Stored
 
 # Chat requests may carry pictures as data URLs; aiohttp's own limit is 1 MiB.
 _LARGEST_BODY = 64 * 2**20
@@ -27,15 +30,35 @@ def build() -> web.Application:
     """The application with all its routes."""
     app = web.Application(middlewares=[_refuse], client_max_size=_LARGEST_BODY)
     app.on_response_prepare.append(_sign)
-    app.add_routes(
-        [
-            web.get("/v1/models", catalogue.listing),
-            web.get("/v1/models/{model:.+}", catalogue.one),
-            web.post("/v1/images/generations", generation.generations),
-            web.post("/v1/chat/completions", chat.completions),
-        ]
-    )
+    app[STORED] = Stored()
+    for part in (models, images, chat):
+        for method, path, endpoint in part.ROUTES:
+            app.router.add_route(method, path, _handler(endpoint))
     return app
+
+
+def _handler(endpoint: Endpoint) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await _send(request, await endpoint(request))
+
+    return handler
+
+
+async def _send(request: web.Request, said: Answer | Events) -> web.StreamResponse:
+    if isinstance(said, Answer):
+        return _response(said)
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+    async for frame in said.frames:
+        await response.write(frame)
+    await response.write_eof()
+    return response
+
+
+def _response(answer: Answer) -> web.Response:
+    response = web.Response(status=answer.status, body=answer.body, content_type=answer.content_type)
+    response.headers.update(answer.headers)
+    return response
 
 
 async def listen(app: web.Application, host: str, port: int, ready: Callable[[str], None] | None) -> None:
@@ -64,22 +87,22 @@ async def _refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except refusal.Refusal as exc:
-        return refusal.answer(exc)
+        return _response(refusal.answer(exc))
     except web.HTTPNotFound:
-        return refusal.answer(refusal.unknown_url(request.method, path))
+        return _response(refusal.answer(refusal.unknown_url(request.method, path)))
     except web.HTTPMethodNotAllowed as exc:
-        response = refusal.answer(refusal.wrong_method(request.method, path))
+        response = _response(refusal.answer(refusal.wrong_method(request.method, path)))
         response.headers["Allow"] = exc.headers["Allow"]
         return response
     except web.HTTPRequestEntityTooLarge:
-        return refusal.answer(refusal.Refusal("The request body is too large for the sandbox.", status=413))
+        return _response(refusal.answer(refusal.Refusal("The request body is too large for the sandbox.", status=413)))
     except ConnectionError:
         raise  # the client left in the middle of an answer: aiohttp knows what to do
     except Exception as exc:  # a fault of the sandbox's own must look like one of OpenAI's
         # The frames say where; the exception's own words might quote the request, so they stay out of the log.
         _log.error("%s in the sandbox\n%s", type(exc).__name__, "".join(traceback.format_tb(exc.__traceback__)))
         message = "The server had an error while processing your request. Sorry about that!"
-        return refusal.answer(refusal.Refusal(message, type="server_error", status=500))
+        return _response(refusal.answer(refusal.Refusal(message, type="server_error", status=500)))
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:

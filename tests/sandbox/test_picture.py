@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from proxy.sandbox import lettering, picture, usage
+from proxy.sandbox import usage
+from proxy.sandbox.drawing import lettering, picture
 
 LONG = "copper pans catching the first light, a cat asleep on the windowsill, steam rising from a kettle; "
 PROMPTS = {

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 
 from proxy import sandbox
-from proxy.sandbox import catalogue, picture
+from proxy.sandbox.drawing import picture
+from proxy.sandbox.endpoints import models
 
 from .running import running
 
@@ -163,7 +164,7 @@ def test_a_fault_of_its_own_looks_like_one_of_openai(
                 assert response.headers["x-request-id"]
                 return response.status, await response.json()
 
-    monkeypatch.setattr(catalogue, "_model", broken)
+    monkeypatch.setattr(models, "_model", broken)
     status, answer = asyncio.run(main())
     assert (status, answer["error"]["type"]) == (500, "server_error")
     assert "RuntimeError in the sandbox" in caplog.text

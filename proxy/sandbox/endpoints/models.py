@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from aiohttp import web
 
-from .refusal import Refusal
+from ..answer import Answer, Route, told
+from ..refusal import Refusal
 
 # Names as in OpenAI's SDK of November 2026; the retired ones (dall-e-*, gpt-image-1) are left out on purpose. The times
 # are days of release where a name tells it and made up otherwise; nobody should read meaning into them.
@@ -30,22 +30,21 @@ CHAT = frozenset({"gpt-5", "gpt-5-mini"})
 IMAGE = frozenset(_CREATED) - CHAT
 
 
-async def listing(request: web.Request) -> web.Response:
+async def listing(request: web.Request) -> Answer:
     """GET /v1/models."""
-    return _json({"object": "list", "data": [_model(name) for name in _CREATED]})
+    return told({"object": "list", "data": [_model(name) for name in _CREATED]})
 
 
-async def one(request: web.Request) -> web.Response:
+async def one(request: web.Request) -> Answer:
     """GET /v1/models/{id}."""
     name = request.match_info["model"]
     if name not in _CREATED:
         raise Refusal(f"The model '{name}' does not exist", param="model", code="model_not_found", status=404)
-    return _json(_model(name))
+    return told(_model(name))
 
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": _CREATED[name], "owned_by": "system"}
 
 
-def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
+ROUTES: tuple[Route, ...] = (("GET", "/v1/models", listing), ("GET", "/v1/models/{model:.+}", one))

@@ -5,48 +5,45 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import orjson
 from aiohttp import web
 
-from . import catalogue, field, usage
-from .refusal import Refusal, unknown_model
+from .. import field, usage
+from ..answer import Events, Route, Said, event, told
+from ..refusal import Refusal, unknown_model
+from . import models
 
 _LONGEST_ECHO = 400
 _WORDS_A_CHUNK = 3
 
 
-async def completions(request: web.Request) -> web.StreamResponse:
+async def completions(request: web.Request) -> Said:
     """Answers the last user message with itself."""
     body = await field.read(request)
     model = field.text(body, "model")
     if model is None:
         raise field.missing("model")
     messages = _messages(body)
-    if model not in catalogue.CHAT:
+    if model not in models.CHAT:
         raise unknown_model(model)
     heard = [_said(message.get("content")) for message in messages]
     reply = _reply([text for text, message in zip(heard, messages, strict=True) if message["role"] == "user"])
     spent = usage.of_chat(sum(usage.text_tokens(text) for text in heard), usage.text_tokens(reply))
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
     if field.flag(body, "stream"):
-        return await _stream(request, _chunks(head, reply, spent if _wants_usage(body) else None))
+        return Events(_frames(_chunks(head, reply, spent if _wants_usage(body) else None)), billed=True)
     message: dict[str, Any] = {"role": "assistant", "content": reply, "refusal": None, "annotations": []}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     answer = {**head, "object": "chat.completion", "choices": [choice], "usage": spent, "service_tier": "default"}
-    return web.Response(body=orjson.dumps(answer), content_type="application/json")
+    return told(answer, billed=True)
 
 
-async def _stream(request: web.Request, chunks: Iterator[dict[str, Any]]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-    await response.prepare(request)
+async def _frames(chunks: Iterator[dict[str, Any]]) -> AsyncIterator[bytes]:
     for chunk in chunks:
-        await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
-    await response.write(b"data: [DONE]\n\n")
-    await response.write_eof()
-    return response
+        yield event(chunk)
+    yield b"data: [DONE]\n\n"
 
 
 def _chunks(head: dict[str, Any], reply: str, spent: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
@@ -105,3 +102,6 @@ def _reply(asked: list[str]) -> str:
 def _wants_usage(body: field.Body) -> bool:
     options = body.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
+
+
+ROUTES: tuple[Route, ...] = (("POST", "/v1/chat/completions", completions),)

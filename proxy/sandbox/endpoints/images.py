@@ -8,11 +8,13 @@ import re
 import time
 from dataclasses import dataclass
 
-import orjson
 from aiohttp import web
 
-from . import catalogue, field, picture, usage
-from .refusal import Refusal, unknown_model
+from .. import field, usage
+from ..answer import Answer, Route, told
+from ..drawing import picture
+from ..refusal import Refusal, unknown_model
+from . import models
 
 # Everything the endpoint knows. `style` and `response_format` belonged to DALL-E: the GPT image models refuse them.
 _KNOWN = frozenset(
@@ -66,7 +68,7 @@ class ImageRequest:
         return f"{self.width}x{self.height}"
 
 
-async def generations(request: web.Request) -> web.Response:
+async def generations(request: web.Request) -> Answer:
     """Draws the prompt, as often as asked."""
     wanted = parse(await field.read(request))
     images = []
@@ -85,7 +87,7 @@ async def generations(request: web.Request) -> web.Response:
     }
     if wanted.user:
         answer["safety_identifier"] = wanted.user
-    return web.Response(body=orjson.dumps(answer), content_type="application/json")
+    return told(answer, billed=True)
 
 
 def parse(body: field.Body) -> ImageRequest:
@@ -95,7 +97,7 @@ def parse(body: field.Body) -> ImageRequest:
             raise field.unknown(name)
     prompt = _prompt(body)
     model = field.text(body, "model") or "gpt-image-2"
-    if model not in catalogue.IMAGE:
+    if model not in models.IMAGE:
         raise unknown_model(model)
     if field.flag(body, "stream"):
         raise Refusal("Streaming images is not supported by the sandbox yet.", param="stream", code="unsupported_value")
@@ -182,3 +184,6 @@ def _draw(wanted: ImageRequest, index: int) -> str:
         wanted.prompt, caption, wanted.width, wanted.height, transparent=wanted.transparent, index=index
     )
     return base64.b64encode(picture.encode(image, wanted.output_format, wanted.compression)).decode("ascii")
+
+
+ROUTES: tuple[Route, ...] = (("POST", "/v1/images/generations", generations),)
