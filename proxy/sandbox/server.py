@@ -34,6 +34,8 @@ def build() -> web.Application:
     for part in (models, images, chat):
         for method, path, endpoint in part.ROUTES:
             app.router.add_route(method, path, _handler(endpoint))
+            if method == "GET":
+                app.router.add_route("HEAD", path, _handler(endpoint))
     return app
 
 
