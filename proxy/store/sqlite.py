@@ -20,6 +20,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection, float], T]
 
 BUSY = 3.0  # seconds that the thread waits for another process's lock; the loop never waits for it
+AGAIN = 0.005  # seconds between two attempts where SQLite itself does not wait
 TOGETHER = 512  # operations in one transaction at the most, so that none waits long for its answer
 SWEEP = 60.0  # seconds between two removals of what has expired
 
@@ -233,7 +234,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"The store {path} can't be opened: {error}") from error
     try:
-        db.execute("PRAGMA journal_mode = WAL")
+        _to_wal(db)
         db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing
         _migrate(db, path)
     except sqlite3.Error as error:
@@ -243,6 +244,22 @@ def open_file(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _to_wal(db: sqlite3.Connection) -> None:
+    """Switch to WAL. Where several make a file at once, this alone fails without having waited for the others.
+
+    Seen in 2 of 100 first starts of four processes.
+    """
+    until = time.monotonic() + BUSY
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(AGAIN)
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.model.store import Add, StoreError
-from proxy.store.sqlite import MIGRATIONS, SQLiteStore, backup
+from proxy.store.sqlite import MIGRATIONS, SQLiteStore, backup, open_file
 from proxy.testkit import TurnedClock
 
 
@@ -136,3 +136,16 @@ async def test_a_process_that_is_killed_loses_nothing_it_was_told(tmp_path: Path
     assert len(keys) >= last + 1 and all(key.encode() == value for key, value in keys)
     assert (await store.add(Add("count", 0))).values[0] >= last + 1
     await store.aclose()
+
+
+def test_waits_for_another_that_makes_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seen as "database is locked" when four workers started for the first time.
+    path = tmp_path / "s.db"
+    path.touch()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("proxy.store.sqlite.time.sleep", lambda _: other.execute("ROLLBACK"))
+    db = open_file(path)
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+    other.close()
