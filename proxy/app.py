@@ -6,8 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import build
 from .core.clock import SystemClock
+from .core.config import Complaint, ConfigError
 from .core.engine import Engine, Generation
+from .listening import BACKLOG, clear, spelled
 from .model.errors import ProxyError, UpstreamError
 from .state import State
 from .telemetry.log import ExchangeLog, make
@@ -33,7 +33,13 @@ class House:
     """Framegate at work in one process."""
 
     def __init__(
-        self, config: Config, *, environ: Mapping[str, str] | None = None, log: Any = None, clock: Any = None
+        self,
+        config: Config,
+        *,
+        environ: Mapping[str, str] | None = None,
+        log: Any = None,
+        clock: Any = None,
+        mark: str = "",
     ) -> None:
         internals.check()
         internals.quiet()
@@ -41,7 +47,7 @@ class House:
         self.log = log if log is not None else make(config.log.format)
         self.clock = clock if clock is not None else SystemClock()
         report = ExchangeLog(self.log) if config.log.exchanges else _silent
-        self.engine = Engine(self.clock, self.log, report)
+        self.engine = Engine(self.clock, self.log, report, mark)
         self.edge = Edge(self.engine)
         self.state = State(config, environ if environ is not None else os.environ, self.clock)
         self.address = ""
@@ -50,32 +56,44 @@ class House:
 
     async def start(self) -> None:
         """Build the first generation and open the listener. Raises OSError or what a plugin raised."""
-        self._warn(self.config)
-        self.engine.swap(await self._generation(self.config))
+        warn(self.config, self.log)
         try:
+            await self.furnish()
             await self._listen()
         except BaseException:
-            await self.engine.drain(0)
-            await self.state.aclose()
+            await self.stop(0)
             raise
+
+    async def furnish(self) -> None:
+        """Build the first generation, and no listener. Raises what a plugin raised."""
+        self.engine.swap(await self.prepare(self.config))
         self._sweep()
 
     async def reload(self, config: Config) -> None:
         """Put a new config to work for new exchanges; the listener stays. Raises what a plugin raised."""
-        self.engine.swap(await self._generation(config))
-        self._warn(config)
-        old = self.config
-        fixed = [name for name in ("server", "store", "log") if getattr(old, name) != getattr(config, name)]
-        if fixed:
-            self.log.warning("restart_needed", settings=fixed, why="these take effect at the next start")
-        self.config = replace(config, server=old.server, store=old.store, log=old.log)
+        config, fixed = carried(self.config, config)
+        self.commit(config, await self.prepare(config))
+        warn(config, self.log, fixed)
 
-    async def stop(self) -> None:
+    async def prepare(self, config: Config) -> Generation:
+        """A generation for that config, which serves nobody yet. Raises what a plugin raised."""
+        return await build.generation(config, self.engine, self.state, self.clock, self.log)
+
+    def commit(self, config: Config, generation: Generation) -> None:
+        """Put what was prepared to work."""
+        self.engine.swap(generation)
+        self.config = config
+
+    async def stop(self, timeout: float | None = None) -> None:
         """Refuse what is new, let what runs end within `drain_timeout`, hang up."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        await self.engine.drain(self.config.server.drain_timeout)
+            if self.config.server.listen.path is not None:
+                # Before the drain, not behind it: by then the path may be that of the next Framegate.
+                with suppress(FileNotFoundError):
+                    os.unlink(self.config.server.listen.path)
+        await self.engine.drain(self.config.server.drain_timeout if timeout is None else timeout)
         await self.state.aclose()
         self.edge.listener.pre_shutdown()  # else each idle connection is waited for, as if it were at work
         await self.edge.listener.shutdown(1.0)
@@ -83,30 +101,22 @@ class House:
             self._sweeper.cancel()
         if server is not None:
             await server.wait_closed()
-        if self.config.server.listen.path is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(self.config.server.listen.path)
 
-    def _warn(self, config: Config) -> None:
-        if config.unbuilt:
-            self.log.warning("settings_without_effect", settings=list(config.unbuilt))
-        if config.short_keys:
-            self.log.warning("short_keys", keys=list(config.short_keys), why="under 32 characters a key can be guessed")
+    def hurry(self) -> None:
+        """Cut short what a stop waits for."""
+        for exchange in tuple(self.engine.live):
+            if exchange.cancel is not None:
+                exchange.cancel()
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         listen = self.config.server.listen
         if listen.path is not None:
-            _clear(Path(listen.path))
-            self._server = await loop.create_unix_server(self.edge.listener, listen.path, backlog=1024)
-            self.address = f"unix:{listen.path}"
+            clear(Path(listen.path))
+            self._server = await loop.create_unix_server(self.edge.listener, listen.path, backlog=BACKLOG)
         else:
-            self._server = await loop.create_server(self.edge.listener, listen.host, listen.port, backlog=1024)
-            host, port = self._server.sockets[0].getsockname()[:2]
-            self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-    async def _generation(self, config: Config) -> Generation:
-        return await build.generation(config, self.engine, self.state, self.clock, self.log)
+            self._server = await loop.create_server(self.edge.listener, listen.host, listen.port, backlog=BACKLOG)
+        self.address = spelled(self._server.sockets[0])
 
     def _sweep(self) -> None:
         server = self.config.server
@@ -120,29 +130,38 @@ def _silent(*_: object) -> None:
     pass
 
 
-def _clear(path: Path) -> None:
-    """Remove a socket that nobody listens on any more; never a file that is something else, nor another's socket."""
-    try:
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            raise OSError(f"{path} is there and is not a socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-    raise OSError(f"another process listens on {path}")
+def warn(config: Config, log: Any, fixed: Sequence[str] = ()) -> None:
+    """Log what an operator may not expect of this config."""
+    if config.unbuilt:
+        log.warning("settings_without_effect", settings=list(config.unbuilt))
+    if config.short_keys:
+        log.warning("short_keys", keys=list(config.short_keys), why="under 32 characters a key can be guessed")
+    if fixed:
+        log.warning("restart_needed", settings=list(fixed), why="these take effect at the next start")
+
+
+def carried(old: Config, new: Config) -> tuple[Config, list[str]]:
+    """The new config with what can't change while we serve as it was, and the names of that. Raises ConfigError."""
+    if new.server.listen.loopback and not old.server.listen.loopback:
+        # It was checked for open proxies as one that only this machine reaches, and the listener stays where it is.
+        text = f"can't become {new.server.listen} while {old.server.listen} is served; stop and start"
+        raise ConfigError([Complaint("server.listen", text)])
+    fixed = [name for name in ("server", "store", "log") if getattr(old, name) != getattr(new, name)]
+    return replace(new, server=old.server, store=old.store, log=old.log), fixed
 
 
 def serve(config: Config, *, reread: Callable[[], Config] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP takes the config anew, and keeps the old one when the new is bad."""
-    with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+    if config.server.workers > 1:
+        from .supervisor import Supervisor
+
+        return Supervisor(config, reread).run()
+    with asyncio.Runner(loop_factory=loop_factory(config)) as runner:
         return runner.run(_serve(config, reread))
 
 
-def _loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop that the config asks for; None: asyncio's own."""
     if config.server.loop != "uvloop":
         return None
     import uvloop
@@ -156,7 +175,7 @@ async def _serve(config: Config, reread: Callable[[], Config] | None) -> int:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, lambda: house.hurry() if told.is_set() else told.set())
     if reread is not None:
         loop.add_signal_handler(signal.SIGHUP, lambda: house.engine.spawn(_reload(house, reread), name="reload"))
     try:
@@ -164,9 +183,7 @@ async def _serve(config: Config, reread: Callable[[], Config] | None) -> int:
     except (OSError, ProxyError) as error:
         house.log.error("start_failed", listen=str(config.server.listen), why=str(error))
         return 1
-    # What stands now stands until the end: the collector need not walk it again.
-    gc.collect()
-    gc.freeze()
+    settle()
     house.log.info("serving", address=house.address, routes=[route.match for route in config.routes])
     await told.wait()
     house.log.info("draining", exchanges=len(house.engine.live), seconds=config.server.drain_timeout)
@@ -175,9 +192,13 @@ async def _serve(config: Config, reread: Callable[[], Config] | None) -> int:
     return 0
 
 
-async def _reload(house: House, reread: Callable[[], Config]) -> None:
-    from .core.config import ConfigError
+def settle() -> None:
+    """What stands now stands until the end: the collector need not walk it again."""
+    gc.collect()
+    gc.freeze()
 
+
+async def _reload(house: House, reread: Callable[[], Config]) -> None:
     try:
         await house.reload(await asyncio.to_thread(reread))
     except ConfigError as error:

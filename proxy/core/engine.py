@@ -111,7 +111,7 @@ class Generation:
 class Engine:
     """The house's middle: every exchange passes here. The wire brings requests and takes answers away."""
 
-    def __init__(self, clock: Clock, log: Log, report: Report) -> None:
+    def __init__(self, clock: Clock, log: Log, report: Report, mark: str = "") -> None:
         self.clock = clock
         self.log = log
         self.live: set[Exchange] = set()
@@ -123,7 +123,7 @@ class Engine:
         # Ids are for people and logs; they are unique, not secret.
         self._boot = os.urandom(5).hex()
         self._count = itertools.count(1)
-        self.mark = f"framegate-{secrets.token_hex(8)}"  # of our own hop: what carries it comes from ourselves
+        self.mark = mark or f"framegate-{secrets.token_hex(8)}"  # of our own hop: what carries it comes from ourselves
 
     def swap(self, generation: Generation) -> None:
         """Let new exchanges run under this generation; the old one closes after its last."""
