@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .core.config import Config
     from .model.plugin import Plugin
 
+SERVE = (
+    "Serve until told to stop, with as many processes as server.workers says. "
+    "SIGHUP reads the config again; SIGTERM lets what runs end, a second one hurries."
+)
 INTERRUPTED = 130  # what shells say of a process that Ctrl-C ended
 
 
@@ -53,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     config = "the config file (TOML); without one: OpenAI on 127.0.0.1:8080, with OPENAI_API_KEY when it is set"
-    serve = command(_serve, "serve", "Serve until told to stop. SIGHUP reads the config again.")
+    serve = command(_serve, "serve", SERVE)
     serve.add_argument("--config", type=Path, metavar="FILE", help=config)
     serve.add_argument("--listen", metavar="ADDRESS", help='instead of server.listen: "HOST:PORT" or "unix:/path"')
     check = command(_check, "check", "Say all that is wrong with a config. Exit status 1 if anything is.")
@@ -105,6 +109,8 @@ def _check(options: argparse.Namespace) -> int:
         if complaints := dial(config):
             return _fail("\n".join(complaints))
     print(f"{options.file}: fine")
+    if config.server.workers > 1:
+        print(f"{config.server.workers} workers share {config.server.listen}")
     _print_chains(config)
     return 0
 

@@ -56,8 +56,15 @@ def test_check_says_fine_and_draws_the_chains(file: Callable[[str], str], capsys
 
 
 def test_check_says_what_does_nothing(file: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", file(FINE + '[images]\nttl = "1d"\n[server]\nworkers = 4\n')]) == 0
-    assert "not part of this version, without effect: images, server.workers\n" in capsys.readouterr().out
+    assert main(["check", file(FINE + '[images]\nttl = "1d"\n')]) == 0
+    assert "not part of this version, without effect: images\n" in capsys.readouterr().out
+
+
+def test_check_says_how_many_workers_share_the_address(
+    file: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", path := file(FINE + "[server]\nworkers = 4\n")]) == 0
+    assert capsys.readouterr().out.startswith(f"{path}: fine\n4 workers share 127.0.0.1:8080\n")
 
 
 def test_check_says_every_complaint_on_a_line_of_its_own(

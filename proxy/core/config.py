@@ -57,7 +57,6 @@ UNBUILT: dict[str, object] = {
     "models": None,
     "server.public_url": None,
     "server.trusted_proxies": [],
-    "server.workers": 1,
     "server.max_json": None,
     "upstreams.*.models": None,
     "upstreams.*.only": None,

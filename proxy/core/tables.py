@@ -22,6 +22,7 @@ Endpoint = Literal["inference", "stored", "batches", "fine-tuning", "client-secr
 NOT_OURS_TO_SET = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer", "keep-alive")
 )
+MOST_WORKERS = 128  # more is a slip of the finger
 SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|(^|-)key$", re.IGNORECASE)
 
 
@@ -99,6 +100,8 @@ class ServerTable:
                 except ValueError as exc:
                     raise ValueError(f'trusted_proxies: {exc}; write networks such as "10.0.0.0/8", or "unix"') from exc
         _at_least_one(self, "workers", "max_body", "max_json")
+        if self.workers > MOST_WORKERS:
+            raise ValueError(f"workers must be at most {MOST_WORKERS}: each is a process, and one per core is plenty")
         _longer_than_nothing(self, "header_timeout", "body_timeout")
 
 
