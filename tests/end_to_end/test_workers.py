@@ -8,22 +8,20 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from proxy.testkit import Call, RawClient, ScriptedUpstream
 
+from .crowd import ASK, asked, crowd, load
 from .process import Process, command, program
 from .test_run import LOOPS
 
-ASK = b"GET /v1/models HTTP/1.1\r\nHost: me\r\n%b\r\n"
 READY = b"GET /readyz HTTP/1.1\r\nHost: me\r\n\r\n"
 SECRET = "sk-of-the-upstream-and-nobody-elses"
-PATIENCE = 200  # connections until every worker has taken one
 # Says on each answer which process gave it and under which config; and misbehaves as it is told.
 PLUGIN = """
 import os, signal
@@ -75,78 +73,6 @@ def configured(
 
 def serve(path: Path, **environ: str) -> AbstractAsyncContextManager[Process]:
     return command("serve", "--config", path, UPSTREAM_KEY=SECRET, **environ)
-
-
-async def asked(client: RawClient, extra: bytes = b"") -> tuple[int, str]:
-    """The process that answers on this connection, and the word of its config."""
-    answer = await client.ask(ASK % extra)
-    assert answer.status == 200, answer
-    return int(answer.get(b"x-pid") or b""), (answer.get(b"x-word") or b"").decode()
-
-
-class Crowd:
-    """Kept connections, by the process that has taken them."""
-
-    def __init__(self, where: int | str) -> None:
-        self.of: dict[int, list[RawClient]] = {}
-        self._where = where
-        self._stack = AsyncExitStack()
-
-    async def until(self, enough: Callable[[], bool], extra: bytes = b"") -> None:
-        """Open more."""
-        for _ in range(PATIENCE):
-            if enough():
-                return
-            client = await self._stack.enter_async_context(RawClient(self._where))
-            pid, _ = await asked(client, extra)
-            self.of.setdefault(pid, []).append(client)
-        raise AssertionError({pid: len(clients) for pid, clients in self.of.items()})
-
-    async def forget(self, pid: int) -> None:
-        """That process has ended, and its connections with it."""
-        for client in self.of.pop(pid):
-            assert await client.ended() == b""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-
-@asynccontextmanager
-async def crowd(where: int | str, workers: int = 2, each: int = 1, extra: bytes = b"") -> AsyncIterator[Crowd]:
-    """At least that many connections with each of the workers."""
-
-    def enough() -> bool:
-        return len(made.of) == workers and all(len(clients) >= each for clients in made.of.values())
-
-    async with Crowd(where) as made:
-        await made.until(enough, extra)
-        yield made
-
-
-@asynccontextmanager
-async def load(port: int, kept: Sequence[RawClient]) -> AsyncIterator[list[str]]:
-    """Ask all the while, on kept connections and on new ones. Every answer must be a 200; their words."""
-    words: list[str] = []
-    over = False
-
-    async def on(client: RawClient) -> None:
-        while not over:
-            words.append((await asked(client))[1])
-
-    async def anew() -> None:
-        while not over:
-            async with RawClient(port) as client:
-                words.append((await asked(client))[1])
-
-    tasks = [asyncio.create_task(one) for one in (*map(on, kept), anew(), anew())]
-    try:
-        yield words
-    finally:
-        over = True
-        await asyncio.gather(*tasks)
 
 
 async def stopped(pid: int) -> None:
@@ -314,6 +240,36 @@ async def test_a_config_is_taken_by_all_workers_or_by_none_under_load(tmp_path: 
                 await clients.until(lambda: started in clients.of)
                 assert (await asked(clients.of[started][0]))[1] == "c"
             await end(process)
+
+
+async def test_a_worker_that_drains_hinders_no_reload(tmp_path: Path) -> None:
+    may_end = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        if call.received.get(b"slow"):
+            await may_end.wait()
+        await call.send(b"last")
+
+    async with ScriptedUpstream(script=script) as upstream, serve(configured(tmp_path, upstream.url)) as process:
+        async with crowd(await process.serving()) as clients:
+            leaving, other = clients.of
+            (slow, *_), (client, *_) = clients.of[leaving], clients.of[other]
+            await slow.send(ASK % b"Slow: yes\r\n")
+            await slow.head()
+            os.kill(leaving, signal.SIGTERM)
+            assert (await process.event("draining"))["exchanges"] == 1
+            configured(tmp_path, upstream.url, word="b")
+            process.send(signal.SIGHUP)
+            await process.event("reloaded")
+            assert await asked(client) == (other, "b")
+            may_end.set()
+            assert await slow.reader.readexactly(4) == b"last"
+            started = (await process.event("worker_started"))["pid"]
+            await clients.forget(leaving)
+            await clients.until(lambda: started in clients.of)
+            assert await asked(clients.of[started][0]) == (started, "b")
+        await end(process)
 
 
 async def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
