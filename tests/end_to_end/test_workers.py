@@ -242,6 +242,29 @@ async def test_a_config_is_taken_by_all_workers_or_by_none_under_load(tmp_path: 
             await end(process)
 
 
+async def test_a_worker_that_stands_still_holds_nobody_up_for_ever(tmp_path: Path) -> None:
+    hasty = (
+        "import sys, proxy.supervisor as s; s.PREPARE = s.LATE = 0.3; from proxy.__main__ import main; sys.exit(main())"
+    )
+    async with ScriptedUpstream() as upstream:
+        path = configured(tmp_path, upstream.url, server='drain_timeout = "100ms"')
+        async with program(
+            sys.executable, "-W", "error", "-c", hasty, "serve", "--config", path, UPSTREAM_KEY=SECRET
+        ) as process:
+            async with crowd(await process.serving()) as clients:
+                still, other = clients.of
+                await stopped(still)
+                configured(tmp_path, upstream.url, word="b")
+                process.send(signal.SIGHUP)
+                (complaint,) = (await process.event("reload_refused"))["complaints"]
+                assert complaint.startswith("not ready within 0.3 s: worker ")
+                assert await asked(clients.of[other][0]) == (other, "a")
+            process.send(signal.SIGTERM)
+            killed = await process.event("worker_killed")
+            assert (killed["pid"], killed["why"]) == (still, "it did not end in time")
+            assert await process.ended() == 1
+
+
 async def test_a_worker_that_drains_hinders_no_reload(tmp_path: Path) -> None:
     may_end = asyncio.Event()
 
@@ -259,16 +282,17 @@ async def test_a_worker_that_drains_hinders_no_reload(tmp_path: Path) -> None:
             await slow.head()
             os.kill(leaving, signal.SIGTERM)
             assert (await process.event("draining"))["exchanges"] == 1
-            configured(tmp_path, upstream.url, word="b")
+            configured(tmp_path, upstream.url, word="one fails")  # which it does not where only one is asked
             process.send(signal.SIGHUP)
             await process.event("reloaded")
-            assert await asked(client) == (other, "b")
+            (tmp_path / "taken").unlink()
+            assert await asked(client) == (other, "one fails")
             may_end.set()
             assert await slow.reader.readexactly(4) == b"last"
             started = (await process.event("worker_started"))["pid"]
             await clients.forget(leaving)
             await clients.until(lambda: started in clients.of)
-            assert await asked(clients.of[started][0]) == (started, "b")
+            assert await asked(clients.of[started][0]) == (started, "one fails")
         await end(process)
 
 
