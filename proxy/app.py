@@ -16,11 +16,11 @@ from . import build
 from .core.clock import SystemClock
 from .core.config import Complaint, ConfigError
 from .core.engine import Engine, Generation
-from .listening import BACKLOG, clear, spelled
 from .model.errors import ProxyError, UpstreamError
 from .state import State
 from .telemetry.log import ExchangeLog, make
 from .wire import internals
+from .wire.listening import BACKLOG, clear, spelled
 from .wire.server import Edge
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def carried(old: Config, new: Config) -> tuple[Config, list[str]]:
 def serve(config: Config, *, reread: Callable[[], Config] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP takes the config anew, and keeps the old one when the new is bad."""
     if config.server.workers > 1:
-        from .supervisor import Supervisor
+        from .workers.supervisor import Supervisor
 
         return Supervisor(config, reread).run()
     with asyncio.Runner(loop_factory=loop_factory(config)) as runner:

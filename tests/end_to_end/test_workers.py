@@ -243,9 +243,8 @@ async def test_a_config_is_taken_by_all_workers_or_by_none_under_load(tmp_path: 
 
 
 async def test_a_worker_that_stands_still_holds_nobody_up_for_ever(tmp_path: Path) -> None:
-    hasty = (
-        "import sys, proxy.supervisor as s; s.PREPARE = s.LATE = 0.3; from proxy.__main__ import main; sys.exit(main())"
-    )
+    main = "from proxy.__main__ import main; sys.exit(main())"
+    hasty = f"import sys, proxy.workers.supervisor as s; s.PREPARE = s.LATE = 0.3; {main}"
     async with ScriptedUpstream() as upstream:
         path = configured(tmp_path, upstream.url, server='drain_timeout = "100ms"')
         async with program(

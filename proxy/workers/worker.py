@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .app import House, loop_factory, settle
+from ..app import House, loop_factory, settle
+from ..core.engine import Generation
+from ..model.errors import ProxyError
+from ..wire.listening import Acceptor, Shares
 from .channel import frame, frames, unpack
-from .core.engine import Generation
-from .listening import Acceptor, Shares
-from .model.errors import ProxyError
 
 if TYPE_CHECKING:
-    from .core.config import Config
+    from ..core.config import Config
 
 READ = 2**16  # bytes of what the supervisor says, taken at once
 

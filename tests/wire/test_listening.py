@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from proxy.core.tables import Listen
-from proxy.listening import Acceptor, Shares, bind, spelled
 from proxy.telemetry.log import make
+from proxy.wire.listening import Acceptor, Shares, bind, spelled
 
 
 class Process:
@@ -111,7 +111,7 @@ async def test_when_no_descriptor_is_left_it_says_so_and_takes_them_later(monkey
 
     (bound,) = bind(Listen("127.0.0.1", 0))
     listener = Exhausted(fileno=bound.detach())
-    monkeypatch.setattr("proxy.listening.PAUSE", 0.01)
+    monkeypatch.setattr("proxy.wire.listening.PAUSE", 0.01)
     process = Process(listener, Shares(1), 0)
     process.acceptor.open()
     waiting = asyncio.create_task(connect(1, listener.getsockname()[1]))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core.tables import Listen
+    from ..core.tables import Listen
 
 BACKLOG = 1024  # connections that wait to be taken
 YIELD = 0.002  # seconds in which a process with fewer connections may take one before we do

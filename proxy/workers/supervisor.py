@@ -19,16 +19,16 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .app import carried, settle, warn
+from ..app import carried, settle, warn
+from ..core.config import ConfigError
+from ..telemetry.log import make
+from ..wire.listening import AWAY, Shares, bind, spelled
 from .channel import pack
-from .core.config import ConfigError
-from .listening import AWAY, Shares, bind, spelled
 from .seat import HEARD, Seat
-from .telemetry.log import make
 from .worker import Worker
 
 if TYPE_CHECKING:
-    from .core.config import Config
+    from ..core.config import Config
 
 TRIES = 5  # starts in a row that may fail while nobody serves
 PREPARE = 60.0  # seconds in which every worker must have made a new config ready

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.channel import frame, frames, pack, unpack
 from proxy.core.config import load
+from proxy.workers.channel import frame, frames, pack, unpack
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KEY = "sk-hunter2-the-real-key-of-the-upstream"
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import io
 
-from proxy.seat import FIRST_WAIT, LONGEST_WAIT, SETTLED, Seat
 from proxy.telemetry.log import make
+from proxy.workers.seat import FIRST_WAIT, LONGEST_WAIT, SETTLED, Seat
 
 
 def seat() -> Seat:

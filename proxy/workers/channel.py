@@ -14,10 +14,10 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .model.values import Secret
+from ..model.values import Secret
 
 if TYPE_CHECKING:
-    from .core.config import Config
+    from ..core.config import Config
 
 HEAD = struct.Struct("!BI")  # the length of the word, and of what follows it
 
