@@ -46,7 +46,7 @@ class House:
         self.config = config
         self.log = log if log is not None else make(config.log.format)
         self.clock = clock if clock is not None else SystemClock()
-        report = ExchangeLog(self.log) if config.log.exchanges else _silent
+        report = ExchangeLog(self.log) if config.log.exchanges else None
         self.engine = Engine(self.clock, self.log, report, mark)
         self.edge = Edge(self.engine)
         self.state = State(config, environ if environ is not None else os.environ, self.clock)
@@ -124,10 +124,6 @@ class House:
         self.edge.sweep(header=server.header_timeout, body=server.body_timeout, stall=stall)
         tick = min(TICK, max(0.02, min(server.header_timeout, server.body_timeout) / 8))
         self._sweeper = asyncio.get_running_loop().call_later(tick, self._sweep)
-
-
-def _silent(*_: object) -> None:
-    pass
 
 
 def warn(config: Config, log: Any, fixed: Sequence[str] = ()) -> None:

@@ -26,6 +26,7 @@ from .routes import Route, Routes
 from .upstreams import Upstreams
 
 GRACE = 5.0  # seconds for what was cancelled to end, and for finishers to run
+HEALTH = ("/livez", "/readyz")
 Report = Callable[[Exchange, Outcome], None]
 
 
@@ -111,7 +112,7 @@ class Generation:
 class Engine:
     """The house's middle: every exchange passes here. The wire brings requests and takes answers away."""
 
-    def __init__(self, clock: Clock, log: Log, report: Report, mark: str = "") -> None:
+    def __init__(self, clock: Clock, log: Log, report: Report | None, mark: str = "") -> None:
         self.clock = clock
         self.log = log
         self.live: set[Exchange] = set()
@@ -194,7 +195,7 @@ class Engine:
         return lane
 
     def _health(self, received: Request) -> Response | None:
-        if received.target not in ("/livez", "/readyz") or received.method not in ("GET", "HEAD"):
+        if received.target not in HEALTH or received.method not in ("GET", "HEAD"):
             return None
         ready = received.target == "/livez" or not self.draining
         body = orjson.dumps({"status": "ok" if ready else "draining"})
@@ -228,22 +229,29 @@ class Engine:
             ]
         return marks
 
-    def finish(self, exchange: Exchange, outcome: Outcome) -> None:
-        """End an exchange, once: report it, run its finishers in a task of the app's, let its generation go."""
+    def finish(self, exchange: Exchange, ended: Callable[[], Outcome]) -> None:
+        """End an exchange, once: report it, run its finishers in a task of the app's, let its generation go.
+
+        `ended` tells how it ended; it is asked only where somebody wants to know.
+        """
         if exchange not in self.live:
             return
         self.live.discard(exchange)
         if self._emptied is not None and not self.live:
             self._emptied.set()
         finishers = exchange.take_finishers()
-        if isinstance(exchange.lane, Lane):
-            self._report(exchange, outcome)
-            if not finishers:
-                exchange.lane.generation.leave()
-        elif exchange.received.target not in ("/livez", "/readyz"):
-            self._report(exchange, outcome)
-        if finishers:
-            self.spawn(self._finish(exchange, outcome, finishers), name=f"finish-{exchange.id}")
+        lane, report = exchange.lane, self._report
+        if report is not None and lane is None and exchange.received.target in HEALTH:
+            report = None  # those who ask whether we live ask every few seconds
+        if report is not None or finishers:
+            outcome = ended()
+            if report is not None:
+                report(exchange, outcome)
+            if finishers:
+                self.spawn(self._finish(exchange, outcome, finishers), name=f"finish-{exchange.id}")
+                return
+        if isinstance(lane, Lane):
+            lane.generation.leave()
 
     async def _finish(self, exchange: Exchange, outcome: Outcome, finishers: Sequence[Any]) -> None:
         try:

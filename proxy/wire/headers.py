@@ -90,25 +90,15 @@ def named_by_connection(raw: RawHeaders) -> frozenset[bytes]:
 
 def end_to_end(raw: RawHeaders, judge: Filter) -> list[tuple[bytes, bytes]]:
     """What crosses, in its own case, order and repeats; Content-Length included."""
-    kept: list[tuple[bytes, bytes]] = []
-    named: frozenset[bytes] = frozenset()
+    kept = []
     for pair in raw:
         verdict = judge[pair[0]]
         if verdict in KEPT:
             kept.append(pair)
         elif verdict == CONNECTION and pair[1] not in (b"keep-alive", b"close"):
             named = named_by_connection(raw)
-    if named:
-        kept = [pair for pair in kept if pair[0].lower() not in named]
+            return [pair for pair in raw if judge[pair[0]] in KEPT and pair[0].lower() not in named]
     return kept
-
-
-def head(start: bytes, pairs: list[tuple[bytes, bytes]]) -> bytes:
-    """A start line and headers as they go out, without the empty line."""
-    out = [start]
-    for name, value in pairs:
-        out += (name, b": ", value, b"\r\n")
-    return b"".join(out)
 
 
 def one_chunk(whole: bytes) -> bytes:

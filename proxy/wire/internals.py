@@ -23,7 +23,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayl
 from aiohttp.web_request import BaseRequest
 
 from ..model.errors import ClientLeft, ProxyError, Rejected, RequestTimeout
-from ..model.exchange import Exchange
+from ..model.exchange import Client, Exchange
 
 __all__ = ["CLOSED", "EMPTY_PAYLOAD", "KEPT", "Connection", "Incoming", "Listener", "StreamReader", "Upgrade"]
 
@@ -150,6 +150,7 @@ class Connection(RequestHandler):
         "_poll",
         "_progress",
         "asked_since",
+        "client",
         "head_since",
         "payload",
         "stained",
@@ -162,10 +163,11 @@ class Connection(RequestHandler):
         self.head_since = INF  # when the head that is coming began
         self.asked_since = INF  # since when somebody waits for bytes of the body
         self.stalled_since = INF  # since when the client has taken none of the answer
+        self.client: Client | None = None  # who is at its other end, once they have asked something
         self.payload: StreamReader = EMPTY_PAYLOAD  # the body handed over last
         self.stained = False  # headers of the request that comes next may be trailers of the last
         self._open: StreamReader | None = None  # a chunked body that is still coming
-        self._end = b""  # the last four bytes that came
+        self._end = b""  # the last four bytes that came with it
         self._heard = False
         self._progress = 0
         self._poll: select.poll | None = None
@@ -197,7 +199,6 @@ class Connection(RequestHandler):
 
     def _parse(self, data: bytes) -> None:
         before = self._request_count
-        self._end = data[-4:] if len(data) > 3 else (self._end + data)[-4:]
         super().data_received(data)
         if self._request_count != before:
             self.head_since = INF
@@ -207,8 +208,10 @@ class Connection(RequestHandler):
             self._heard = True
             if self.head_since == INF:
                 self.head_since = self._loop.time()
-        if self._open is not None and self._open.is_eof():
-            self._renew()
+        if self._open is not None:
+            self._end = data[-4:] if len(data) > 3 else (self._end + data)[-4:]
+            if self._open.is_eof():
+                self._renew()
 
     def _take(self, count: int) -> None:
         """Look at the messages that have just been parsed."""
@@ -220,6 +223,7 @@ class Connection(RequestHandler):
         if self._open is not None or any(not isinstance(one, _ErrInfo) and one.chunked for one in before):
             self.stained = True
         self._open = payload if message.chunked else None
+        self._end = b""
 
     def _renew(self) -> None:
         """Take a fresh parser behind a chunked body, or remember that it is too late for that.

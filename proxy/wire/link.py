@@ -12,6 +12,7 @@ from ..model.body import Body
 from ..model.errors import ClientLeft, ProxyError, UpstreamError
 from .headers import LONGEST
 from .internals import EMPTY_PAYLOAD, StreamReader, response_parser
+from .turn import Turn
 
 INF = float("inf")
 
@@ -30,19 +31,35 @@ class Pool(Protocol):
 class Question:
     """One request on a link, from its first byte to the end of its answer.
 
-    The head future carries message and stream: a small answer is complete, and its link in use again, before the task
+    It carries message and stream itself: a small answer may be complete, and its link in use again, before the task
     that waits for it has run.
     """
 
-    __slots__ = ("chunked", "head", "heard", "sent", "stream", "upload")
+    __slots__ = ("broken", "chunked", "head", "heard", "sent", "sink", "stream", "turn", "upload")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.head: asyncio.Future[tuple[Any, StreamReader]] = loop.create_future()
+        self.head: tuple[Any, StreamReader] | None = None
+        self.broken: BaseException | None = None  # why there is no head
         self.heard = False  # the answer's head has come
         self.chunked = False  # and its body comes in chunks
         self.sent = False  # bytes of the request may have reached the upstream
         self.stream: StreamReader = EMPTY_PAYLOAD
         self.upload: asyncio.Task[None] | None = None
+        # While nobody looks at the answer, its bytes go here the moment they come. False: enough for now.
+        self.sink: Callable[[bytes], bool] | None = None
+        self.turn: Turn | None = Turn(loop)  # who asked waits for the head, then for bytes, the end, a break
+
+    def wake(self) -> None:
+        """Tell who takes the answer that something has changed."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.later()
+
+    def run(self) -> None:
+        """Let who takes the answer go on at once: there are bytes. For callbacks of the loop, as their last act."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.take()
 
 
 class Link(asyncio.Protocol):
@@ -195,6 +212,7 @@ class Link(asyncio.Protocol):
             self._parse(question, data)
 
     def _parse(self, question: Question, data: bytes) -> None:
+        awaited = not question.heard
         try:
             messages, _, _ = self._parser.feed_data(data)
         except Exception as error:  # the parser's errors have no common base; any of them means a broken answer
@@ -210,10 +228,17 @@ class Link(asyncio.Protocol):
                 self._fail(question, UpstreamError(complaint, sent=True))
                 return
             self._head(question, message, stream)
+        if question.sink is not None and self.question is question:
+            if question.stream.exception() is not None:
+                question.wake()
+            elif piece := question.stream.read_nowait():
+                self._pour(question, question.sink, piece)
         if question.heard and question.stream.is_eof() and self.question is question:
             if question.chunked and not data.endswith(b"\r\n\r\n"):
                 self._last = True  # the parser may have begun another answer, and is not asked again
             self._finish(question)
+        if awaited and question.heard:
+            question.run()
 
     def _head(self, question: Question, message: Any, stream: StreamReader) -> None:
         question.heard = True
@@ -228,19 +253,30 @@ class Link(asyncio.Protocol):
                 self._left = int(length) - stream.total_bytes
         if question.upload is not None and message.code >= 300:
             self._stop_upload(question)  # refused early: an early 2xx goes on
-        if not question.head.done():
-            question.head.set_result((message, stream))
+        question.head = (message, stream)
 
     def _count(self, question: Question, data: bytes) -> None:
         if len(data) > self._left:
             data = data[: self._left]
             self._last = True
         self._left -= len(data)
-        question.stream.feed_data(data)
+        if question.sink is not None:
+            self._pour(question, question.sink, data)
+        else:
+            question.stream.feed_data(data)
         if not self._left:
             self._parser = None  # it still waits for this body
             question.stream.feed_eof()
             self._finish(question)
+
+    def _pour(self, question: Question, sink: Callable[[bytes], bool], data: bytes) -> None:
+        if sink(data):
+            if self.deadline != INF:  # it runs: somebody asks for more
+                self.deadline = self._pool.now() + self._pool.idle_timeout
+        else:
+            self.deadline = INF
+            self.pause_reading()
+            question.wake()
 
     def _finish(self, question: Question) -> None:
         self.question = None
@@ -249,6 +285,8 @@ class Link(asyncio.Protocol):
             self.resume_reading()
         if question.upload is not None:
             self._stop_upload(question)
+        if question.sink is not None:
+            question.wake()
         if question.stream is EMPTY_PAYLOAD or question.chunked:
             # It may be one for HEAD. And aiohttp's makes the last trailer of a chunked body the first header of the
             # next message (3.14.5), which is somebody else's answer.
@@ -282,11 +320,11 @@ class Link(asyncio.Protocol):
         if self.question is question:
             self.question = None
             self.deadline = INF
-            if not question.head.done():
-                question.head.set_exception(error)
-                question.head.exception()  # who asked may have been cancelled: heard, in any case
+            if question.head is None:
+                question.broken = error
             elif not question.stream.is_eof():
                 question.stream.set_exception(error)
+            question.wake()
         self._stop_upload(question)
         self.abort()
 

@@ -16,8 +16,9 @@ from ..model.errors import BodyConsumed, BodyTooLarge, ClientLeft, ProxyError, R
 from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from . import websocket
-from .headers import KEEP, LENGTH, LONGEST, OUTWARD_FILTER, head, one_chunk
+from .headers import KEEP, LENGTH, LONGEST, OUTWARD_FILTER, one_chunk
 from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade
+from .upstream import AnswerBody
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TOGETHER = 2**14  # a body up to this size is written in one piece with its head
@@ -112,7 +113,10 @@ class Edge:
             expects = http11 and message.headers.get("Expect", "").lower() == "100-continue"
             body = ClientBody(connection, length, expects=expects)
         request = Request(message.method, message.path, Headers(message.raw_headers, message.headers), body)
-        exchange = self._engine.open(request, Client(_address(connection), (1, 1) if http11 else (1, 0)))
+        client = connection.client
+        if client is None or client.http != message.version:
+            client = connection.client = Client(_address(connection), (1, 1) if http11 else (1, 0))
+        exchange = self._engine.open(request, client)
         incoming.exchange = exchange
         task = asyncio.current_task()
         assert task is not None
@@ -152,7 +156,7 @@ class Edge:
             try:
                 await delivery.aclose()
             finally:
-                self._engine.finish(exchange, delivery.outcome())
+                self._engine.finish(exchange, delivery.outcome)
 
     async def _socket(
         self, upgrade: Upgrade, exchange: Exchange, response: Response, delivery: Delivery
@@ -179,8 +183,8 @@ class Edge:
             return
         response = render(error, "unread")
         start = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
-        pairs = [*response.headers.raw, (b"Connection", b"close")]
-        transport.write(head(start, pairs) + b"\r\n" + (response.body.now() or b""))
+        lines = [b"%b: %b\r\n" % pair for pair in response.headers.raw]
+        transport.write(b"".join([start, *lines, b"Connection: close\r\n\r\n", response.body.now() or b""]))
         connection.end_writing()
 
     def sweep(self, *, header: float, body: float, stall: float) -> None:
@@ -223,75 +227,102 @@ class Delivery:
         whole = body.now()
         bodiless = method == "HEAD" or response.status in BODILESS or response.status < 200
         length = len(whole) if whole is not None and not http11 else body.length
-        pairs = self._pairs(response, marks, bodiless=bodiless, length=length)
         chunked = not bodiless and length is None
+        out = self._head(response, marks, bodiless=bodiless, length=length)
         if chunked and http11:
-            pairs.append((b"Transfer-Encoding", b"chunked"))
+            out.append(b"Transfer-Encoding: chunked\r\n")
         elif chunked:
             chunked = keep = False  # HTTP/1.0 has no chunks: the end of the connection is the end of the body
             self._until_close = True
         if not keep:
-            pairs.append((b"Connection", b"close"))
+            out.append(b"Connection: close\r\n")
         elif not http11:
-            pairs.append((b"Connection", b"keep-alive"))
-        start = head(b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason), pairs) + b"\r\n"
+            out.append(b"Connection: keep-alive\r\n")
+        out.append(b"\r\n")
         self.status = response.status
         if bodiless:
-            self._put(start)
+            self._put(b"".join(out))
             await body.aclose()
         elif whole is not None:
-            framed = one_chunk(whole) if chunked else whole
+            out.append(one_chunk(whole) if chunked else whole)
             if len(whole) <= TOGETHER:
-                self._put(start + framed)
+                self._put(b"".join(out))
             else:
-                self._put(start)
-                self._put(framed)
+                self._put(b"".join(out[:-1]))
+                self._put(out[-1])
             self.delivered = len(whole)
             await self._taken()
         else:
-            self._put(start)
+            self._put(b"".join(out))
             await self._stream(body, chunked=chunked)
         self.complete = not self._exchange.left
         self.keep = keep and self.complete
 
-    def _pairs(
+    def _head(
         self, response: Response, marks: list[tuple[bytes, bytes]], *, bodiless: bool, length: int | None
-    ) -> list[tuple[bytes, bytes]]:
-        """The headers as they go out. Framing is worked out here, whatever a plugin left in them."""
-        pairs: list[tuple[bytes, bytes]] = []
-        told = False
-        for pair in response.headers.raw:
-            verdict = OUTWARD_FILTER[pair[0]]
-            if verdict == LENGTH:
+    ) -> list[bytes]:
+        """Status line and headers in pieces. Framing is worked out here, whatever a plugin left in them."""
+        out = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)]
+        size = b"" if length is None or bodiless else b"%d" % length
+        for name, value in response.headers.raw:
+            verdict = OUTWARD_FILTER[name]
+            if verdict == KEEP:
+                out += (name, b": ", value, b"\r\n")
+            elif verdict == LENGTH:
                 if bodiless and response.status != 204:
-                    pairs.append(pair)  # what GET would have had
-                elif length is not None and not bodiless:
-                    pairs.append((pair[0], b"%d" % length))
-                told = True
-            elif verdict == KEEP:
-                pairs.append(pair)
-        if not told and length is not None and not bodiless:
-            pairs.append((b"Content-Length", b"%d" % length))
-        return pairs + marks if marks else pairs
+                    out += (name, b": ", value, b"\r\n")  # what GET would have had
+                elif size:
+                    out += (name, b": ", size, b"\r\n")
+                    size = b""
+        if size:
+            out += (b"Content-Length: ", size, b"\r\n")
+        for name, value in marks:
+            out += (name, b": ", value, b"\r\n")
+        return out
 
     async def _stream(self, body: Body, *, chunked: bool) -> None:
-        declared = body.length
-        async for piece in body:
-            if not piece:
-                continue  # an empty chunk would be the end
-            self.delivered += len(piece)
-            if declared is not None and self.delivered > declared:
-                raise ProxyError("The answer went on after its end.")
-            if chunked:
-                self._put(b"%x\r\n%b\r\n" % (len(piece), piece))
-            else:
-                self._put(piece)
-            await self._taken()
-        if declared is not None and self.delivered != declared:
-            raise ProxyError("The answer ended too early.")
+        if type(body) is AnswerBody:
+            await self._splice(body, chunked=chunked)
+        else:
+            await self._iterate(body, chunked=chunked)
         if chunked:
             self._put(b"0\r\n\r\n")
         await self._taken()
+
+    async def _splice(self, body: AnswerBody, *, chunked: bool) -> None:
+        """From socket to socket: no layer looks at this answer, so no task wakes for its bytes."""
+        transport, connection, exchange = self._transport, self._connection, self._exchange
+
+        def put(piece: bytes) -> bool:
+            if transport is None or transport.is_closing():
+                exchange.left = exchange.left or exchange.keeps_going
+                return exchange.keeps_going  # work that keeps going is drained into nothing
+            self.delivered += len(piece)
+            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            return not connection.writing_paused
+
+        async def drained() -> None:
+            await self._taken()
+            if (transport is None or transport.is_closing()) and not exchange.keeps_going:
+                raise ConnectionResetError("the client left")
+
+        await body.pour(put, drained)
+
+    async def _iterate(self, body: Body, *, chunked: bool) -> None:
+        declared = body.length
+        size = 0
+        async for piece in body:
+            if not piece:
+                continue  # an empty chunk would be the end
+            size += len(piece)
+            if declared is not None and size > declared:
+                raise ProxyError("The answer went on after its end.")
+            self._put(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            if not self._exchange.left:
+                self.delivered += len(piece)
+            await self._taken()
+        if declared is not None and size != declared:
+            raise ProxyError("The answer ended too early.")
 
     def _put(self, data: bytes) -> None:
         transport = self._transport

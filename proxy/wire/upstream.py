@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock
 from .dial import Address
-from .headers import INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, head, one_chunk
+from .headers import INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, one_chunk
 from .internals import EMPTY_PAYLOAD, StreamReader
 from .link import INF, Link, Question
+from .turn import Turn
 from .websocket import Sockets, wants_socket
 
 AGAIN = 3  # kept connections that may turn out dead before one question gives up
@@ -65,7 +67,10 @@ class Wire:
                 link = await self._dial()
             question = link.ask(start, out, chunked=chunked, with_answer_body=request.method != "HEAD")
             try:
-                message, stream = await question.head
+                if question.turn is not None:
+                    await question.turn
+                if question.head is None:
+                    raise question.broken or UpstreamError("closed before it answered", sent=True)
             except UpstreamError as error:
                 tries += 1
                 harmless = not error.sent or request.method in REPEATABLE
@@ -75,23 +80,26 @@ class Wire:
                 link.cancel(question)
                 raise
             else:
-                return _response(link, question, message, stream)
+                return _response(link, question, *question.head)
 
     def _head(self, request: Request, chunked: bool) -> bytes:
         address = self.address
-        pairs = end_to_end(request.headers.raw, INWARD_FILTER)
-        length = request.body.length
-        declared = [pair[1] for pair in pairs if INWARD_FILTER[pair[0]] == LENGTH]
-        framed = not declared if length is None or (length == 0 and not declared) else declared == [b"%d" % length]
-        if not framed:  # a plugin changed the body and not its header: never without framing, never with another's
-            pairs = [pair for pair in pairs if INWARD_FILTER[pair[0]] != LENGTH]
-            if length is not None:
-                pairs.append((b"Content-Length", b"%d" % length))
-        if chunked:
-            pairs.append((b"Transfer-Encoding", b"chunked"))
         method = request.method.encode("ascii")
-        start = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, address.target(request.target), address.header)
-        return head(start, pairs) + b"\r\n"
+        out = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, address.target(request.target), address.header)]
+        length = request.body.length
+        size = b"%d" % length if length is not None else b""
+        for name, value in end_to_end(request.headers.raw, INWARD_FILTER):
+            if INWARD_FILTER[name] != LENGTH:
+                out += (name, b": ", value, b"\r\n")
+            elif size:  # a plugin may have changed the body and not its header: never another's length
+                out += (name, b": ", size, b"\r\n")
+                size = b""
+        if chunked:
+            out.append(b"Transfer-Encoding: chunked\r\n")
+        elif size and length:
+            out += (b"Content-Length: ", size, b"\r\n")
+        out.append(b"\r\n")
+        return b"".join(out)
 
     # --- the pool
 
@@ -186,24 +194,79 @@ class AnswerBody(Body):
             raise BodyConsumed
         self._read = True
         stream, link, question = self._stream, self._link, self._question
-        stream.set_read_chunk_size(WIDE)
+        loop = asyncio.get_running_loop()
+        pieces: deque[bytes] = deque()
+        held = 0
+
+        def take(piece: bytes) -> bool:
+            nonlocal held
+            pieces.append(piece)
+            held += len(piece)
+            link.expected(question)
+            question.run()
+            return held < WIDE
+
         try:
+            if first := stream.read_nowait():
+                take(first)
+            question.sink = take
             while True:
-                piece = stream.read_nowait()
-                if not piece:
-                    if stream.is_eof():
-                        return
-                    link.expect(question)
-                    piece = await stream.readany()
-                    link.expected(question)
-                    if not piece:
-                        return
-                yield piece
+                while pieces:
+                    piece = pieces.popleft()
+                    held -= len(piece)
+                    yield piece
+                if (broken := stream.exception()) is not None:
+                    raise broken
+                if stream.is_eof():
+                    return
+                question.turn = turn = Turn(loop)
+                link.expect(question)
+                link.resume_reading()
+                await turn
         except ProxyError:
             raise
         except Exception as exc:
             raise UpstreamError("the answer broke off", sent=True) from exc
         finally:
+            question.sink = None
+            if not stream.is_eof():
+                link.cancel(question)
+
+    async def pour(self, sink: Callable[[bytes], bool], drained: Callable[[], Awaitable[None]]) -> None:
+        """Hand each piece to `sink` the moment it comes from the socket; no task wakes for it (nobody looks at it).
+
+        A sink that returns False has enough: `drained` says when it takes bytes again. Raises UpstreamError when the
+        answer breaks off.
+        """
+        if self._read:
+            raise BodyConsumed
+        self._read = True
+        stream, link, question = self._stream, self._link, self._question
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                if (broken := stream.exception()) is not None:
+                    raise broken
+                if (piece := stream.read_nowait()) and not sink(piece):  # what came while nobody poured
+                    await drained()
+                if stream.is_eof():
+                    return
+                question.sink = sink
+                question.turn = turn = Turn(loop)
+                link.expect(question)
+                link.resume_reading()
+                await turn
+                question.sink = None
+                if not stream.is_eof() and stream.exception() is None:  # the sink has enough
+                    await drained()
+        except ProxyError:
+            raise
+        except ConnectionError:  # the sink's own
+            raise
+        except Exception as exc:
+            raise UpstreamError("the answer broke off", sent=True) from exc
+        finally:
+            question.sink = None
             if not stream.is_eof():
                 link.cancel(question)
 
