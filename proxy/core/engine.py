@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from time import perf_counter
@@ -78,7 +78,7 @@ class Generation:
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches."""
 
-        async def door(exchange: Exchange, request: Request) -> Response:
+        def door(exchange: Exchange, request: Request) -> Awaitable[Response]:
             if request.upstream is not None and request.upstream not in reach:
                 # The checks against open proxies rest on where a route can get to.
                 raise ProxyError(f"The upstream '{request.upstream}' is not one that this route reaches.")
@@ -89,7 +89,7 @@ class Generation:
                 request.body,
                 request.upstream or upstream,
             )
-            return await self.upstreams.ask(exchange, inward)
+            return self.upstreams.ask(exchange, inward)
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
         transparent = not placed and not self.upstreams[upstream].layers
@@ -183,9 +183,10 @@ class Engine:
         exchange.lane = lane
         exchange.deadline = self.clock.now() + lane.deadline
         lane.generation.exchanges += 1
-        if len(received.headers.getall("Authorization")) > 1:
+        view = received.headers.view
+        if len(view.getall("Authorization", ())) > 1:
             raise Rejected("Two Authorization headers; send one.")
-        if any(self.mark in value for value in received.headers.getall("CDN-Loop")):
+        if "CDN-Loop" in view and any(self.mark in value for value in view.getall("CDN-Loop")):
             raise Rejected(
                 "This request comes from Framegate itself: an upstream's base_url leads back here.",
                 status=508,

@@ -62,12 +62,12 @@ class Upstreams:
         rest = request.target.removeprefix("/v1")
         return await self.ask(Exchange("", request, Client("framegate")), request.to(name).with_target(rest))
 
-    async def ask(self, exchange: Exchange, request: Request) -> Response:
+    def ask(self, exchange: Exchange, request: Request) -> Awaitable[Response]:
         """Ask the upstream that the request is addressed to."""
         door = self._doors.get(request.upstream or "")
         if door is None:
             raise ProxyError(f"There is no upstream '{request.upstream}'.")
-        return await door(exchange, request)
+        return door(exchange, request)
 
     async def aclose(self) -> None:
         """Hang up everywhere."""

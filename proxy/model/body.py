@@ -64,10 +64,15 @@ class Body:
             self._keeper: Body = Kept(self, memory=memory, limit=limit)
             return self._keeper
 
+    @property
+    def kept(self) -> bool:
+        """Whether it was asked to be kept, and has not let go since."""
+        return hasattr(self, "_keeper")
+
     async def aclose(self) -> None:
         """Let go of what is behind it; again and again if you like."""
-        keeper: Body | None = getattr(self, "_keeper", None)
-        if keeper is not None:
+        if self.kept:
+            keeper = self._keeper
             del self._keeper
             await keeper.aclose()
 

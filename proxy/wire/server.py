@@ -17,7 +17,7 @@ from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from . import websocket
 from .headers import KEEP, LENGTH, LONGEST, OUTWARD_FILTER, one_chunk
-from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade
+from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade, whole
 from .upstream import AnswerBody
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,19 +49,19 @@ class ClientBody(Body):
 
     def now(self) -> bytes | None:
         """All of it, when it has come before anybody read."""
-        if self._whole is None and not self._read and self._stream.is_eof() and self._stream.exception() is None:
-            whole = self._stream.read_nowait()
-            if len(whole) > self._limit:
+        if self._whole is None and not self._read:
+            data = whole(self._stream)
+            if data is not None and len(data) > self._limit:
                 raise BodyTooLarge(int(self._limit))
-            self._whole = whole
+            self._whole = data
         return self._whole
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The body in the pieces in which it comes; raises Rejected, RequestTimeout or ClientLeft where it breaks."""
-        whole = self.now()
-        if whole is not None:
-            if whole:
-                yield whole
+        data = self.now()
+        if data is not None:
+            if data:
+                yield data
             return
         if self._read:
             raise BodyConsumed
@@ -224,9 +224,9 @@ class Delivery:
     ) -> None:
         """Write the answer. Raises what ended it early; a connection must not live on after that."""
         body = response.body
-        whole = body.now()
+        data = body.now()
         bodiless = method == "HEAD" or response.status in BODILESS or response.status < 200
-        length = len(whole) if whole is not None and not http11 else body.length
+        length = len(data) if data is not None and not http11 else body.length
         chunked = not bodiless and length is None
         out = self._head(response, marks, bodiless=bodiless, length=length)
         if chunked and http11:
@@ -243,15 +243,16 @@ class Delivery:
         if bodiless:
             self._put(b"".join(out))
             await body.aclose()
-        elif whole is not None:
-            out.append(one_chunk(whole) if chunked else whole)
-            if len(whole) <= TOGETHER:
+        elif data is not None:
+            out.append(one_chunk(data) if chunked else data)
+            if len(data) <= TOGETHER:
                 self._put(b"".join(out))
             else:
                 self._put(b"".join(out[:-1]))
                 self._put(out[-1])
-            self.delivered = len(whole)
-            await self._taken()
+            self.delivered = len(data)
+            if self._connection.writing_paused:
+                await self._taken()
         else:
             self._put(b"".join(out))
             await self._stream(body, chunked=chunked)
@@ -320,7 +321,8 @@ class Delivery:
             self._put(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             if not self._exchange.left:
                 self.delivered += len(piece)
-            await self._taken()
+            if self._connection.writing_paused:
+                await self._taken()
         if declared is not None and size != declared:
             raise ProxyError("The answer ended too early.")
 
@@ -374,7 +376,8 @@ class Delivery:
         """Let go of both bodies."""
         if self.response is not None and not self.complete:
             await self.response.aclose()
-        await self._exchange.received.body.aclose()
+        if (body := self._exchange.received.body).kept:
+            await body.aclose()
 
 
 def _complaint(message: Any) -> str | None:

@@ -14,7 +14,7 @@ from ..model.message import Headers, Request, Response
 from ..model.services import Clock
 from .dial import Address
 from .headers import INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, one_chunk
-from .internals import EMPTY_PAYLOAD, StreamReader
+from .internals import EMPTY_PAYLOAD, StreamReader, whole
 from .link import INF, Link, Question
 from .turn import Turn
 from .websocket import Sockets, wants_socket
@@ -55,10 +55,10 @@ class Wire:
         if wants_socket(request):
             return await self._sockets.open(request)
         body = request.body
-        whole = body.now()
+        data = body.now()
         chunked = body.length is None
         start = self._head(request, chunked)
-        out: bytes | Body = body if whole is None else one_chunk(whole) if chunked else whole
+        out: bytes | Body = body if data is None else one_chunk(data) if chunked else data
         tries = 0
         while True:
             link = self._take()
@@ -74,7 +74,7 @@ class Wire:
             except UpstreamError as error:
                 tries += 1
                 harmless = not error.sent or request.method in REPEATABLE
-                if fresh or error.timeout or whole is None or tries > AGAIN or not harmless:
+                if fresh or error.timeout or data is None or tries > AGAIN or not harmless:
                     raise
             except BaseException:
                 link.cancel(question)
@@ -179,16 +179,16 @@ class AnswerBody(Body):
 
     def now(self) -> bytes | None:
         """All of it, when it has come before anybody read."""
-        if self._whole is None and not self._read and self._stream.is_eof() and self._stream.exception() is None:
-            self._whole = self._stream.read_nowait()
+        if self._whole is None and not self._read:
+            self._whole = whole(self._stream)
         return self._whole
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The answer in the pieces in which it comes; raises UpstreamError when it breaks off."""
-        whole = self.now()
-        if whole is not None:
-            if whole:
-                yield whole
+        data = self.now()
+        if data is not None:
+            if data:
+                yield data
             return
         if self._read:
             raise BodyConsumed

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
 
+from proxy.api import Exchange, Forward, Request
 from proxy.model.message import Response
 from proxy.testkit import Call, RawClient, ScriptedUpstream, serve
 
@@ -280,3 +282,21 @@ async def test_a_request_whose_body_never_ends_does_not_hold_up_the_stop() -> No
             await client.send(post(1000) + b"x")
             await until(lambda: upstream.requests)
         await client.__aexit__(None, None, None)
+
+
+async def test_what_a_plugin_sets_in_its_context_is_not_there_for_the_next_request() -> None:
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+    seen: list[str] = []
+
+    async def sets(exchange: Exchange, request: Request, forward: Forward) -> Response:
+        seen.append(tenant.get())
+        tenant.set("somebody")
+        return await forward(request)
+
+    async with ScriptedUpstream() as upstream, serve(config(upstream, sets)) as served:
+        async with RawClient(served.port) as client:
+            for _ in range(3):
+                assert (await client.ask(POST)).status == 200
+            await client.send(POST + POST)
+            assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+    assert seen == ["nobody"] * 5
