@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .core.chain import Inner
@@ -21,9 +22,21 @@ if TYPE_CHECKING:
 STRICT = 2  # segments behind the prefix that may hold no needless escape where endpoints are judged by them
 
 
-async def generation(config: Config, engine: Engine, state: State, clock: Clock, log: Any) -> Generation:
-    """A generation at work; raises what a plugin raised that could not start, having closed the others."""
-    upstreams = Upstreams({name: upstream(config, name, clock, engine.mark) for name in config.upstreams}, log)
+async def generation(
+    config: Config,
+    engine: Engine,
+    state: State,
+    clock: Clock,
+    log: Any,
+    *,
+    make: Callable[[Config, str, Clock, str], Upstream] | None = None,
+) -> Generation:
+    """A generation at work; raises what a plugin raised that could not start, having closed the others.
+
+    `make` stands in for `upstream`, where a test has wires of its own.
+    """
+    make = make or upstream
+    upstreams = Upstreams({name: make(config, name, clock, engine.mark) for name in config.upstreams}, log)
     made = Generation(upstreams)
     placed = {
         name: Placed(name, table.make(), table.on_crash)

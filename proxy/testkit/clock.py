@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 
 class TurnedClock:
@@ -10,6 +11,7 @@ class TurnedClock:
 
     def __init__(self) -> None:
         self._ahead = 0.0
+        self.watchers: list[Callable[[], None]] = []  # called after each turn: whoever must see what it made due
 
     def now(self) -> float:
         """Seconds on a clock that never steps back."""
@@ -22,3 +24,5 @@ class TurnedClock:
     def turn(self, seconds: float) -> None:
         """Let that many seconds have passed."""
         self._ahead += seconds
+        for watcher in tuple(self.watchers):
+            watcher()

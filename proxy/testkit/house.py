@@ -84,7 +84,7 @@ async def serve(
             if not drain:
                 house.engine.draining = True
             await house.stop()
-            _leaks_nothing(config, known, lines.getvalue(), Path(folder))
+            leaks_nothing(config, known, lines.getvalue(), Path(folder))
 
 
 def _written(folder: Path, config: str) -> Path:
@@ -93,7 +93,8 @@ def _written(folder: Path, config: str) -> Path:
     return path
 
 
-def _leaks_nothing(config: str, environ: Mapping[str, str], log: bytes, folder: Path) -> None:
+def leaks_nothing(config: str, environ: Mapping[str, str], log: bytes, folder: Path) -> None:
+    """Raise AssertionError where a secret that the config takes from the environment stands in what was written."""
     secrets = {name: environ[name].encode() for name in re.findall(r"env:(\w+)", config) if environ.get(name)}
     written = {"the log": log} | {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for name, secret in secrets.items():
