@@ -210,6 +210,8 @@ class Playing:
             raise self._spoilt[0]  # a script failed: whatever was heard after that means nothing
         heard = self._pipe.heard() or Heard(0, [], b"", False)
         if self.exchange is None or self._outcome is None:
+            if not heard.status:
+                raise ValueError(f"the client left before the server had read its request: {self}")
             text = heard.body.decode("utf-8", "replace")
             raise ValueError(f"the server could not read {self}: {heard.status} {text}")
         id = self.exchange.id

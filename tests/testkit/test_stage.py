@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from plugins.keys import Keys
 from proxy.api import (
     CALLER,
     Add,
@@ -161,7 +162,8 @@ async def test_answers_come_in_the_order_of_the_script() -> None:
             try:
                 response = await forward(request)
             except UpstreamError as error:
-                assert not error.sent
+                if error.sent:
+                    raise
                 continue
             if response.status < 500:
                 return response
@@ -307,7 +309,11 @@ async def test_a_request_that_can_not_be_is_told_in_words() -> None:
             stage.begin("POST /v1/x", json=1, body=b"")
         with pytest.raises(ValueError, match='"METHOD /path", not "/v1/x"'):
             stage.begin("/v1/x")
-        with pytest.raises(ValueError, match="the server could not read .* 400 .*invalid_request"):
+        early = stage.begin("GET /v1/x")
+        early.leave()
+        with pytest.raises(ValueError, match="left before the server had read its request: GET /v1/x"):
+            await early
+        with pytest.raises(ValueError, match=r"the server could not read .* 400 .*invalid_request"):
             await stage.play("GET /v1/x", headers={"a b": "c"})
 
 
@@ -398,6 +404,16 @@ max_body = "4B"
         assert (await stage.play("GET /v1/x")).status == 405
     (asked,) = played.asked
     assert asked.headers.get("authorization") == "Bearer sk-0123456789" and asked.target == "/openai/v1/x"
+
+
+async def test_callers_are_those_of_the_settings() -> None:
+    settings = '[keys.web]\nsecret = "env:WEB"\ngroup = "a"\n[groups.a]\n'
+    key = "a-key-of-some-length-0123456789-0123456789"
+    async with Stage(Keys(), settings=settings, environ={"WEB": key}) as stage:
+        known = await stage.play("POST /v1/images/generations", json={}, headers={"Authorization": f"Bearer {key}"})
+        unknown = await stage.play("POST /v1/images/generations", json={}, headers={"Authorization": "Bearer x"})
+    assert known.exchange[CALLER].group == "a" and "authorization" not in known.asked[0].headers
+    assert (unknown.status, unknown.error["code"], unknown.asked) == (401, "invalid_api_key", ())
 
 
 async def test_services_are_the_houses_own() -> None:
