@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from typing import Any
 import orjson
 
 from ..app import House
-from ..core.config import load
+from ..core.config import Config, load
 from ..model.services import Clock
 from ..state import kept
 from ..telemetry.log import make
@@ -67,6 +68,7 @@ async def serve(
 ) -> AsyncIterator[Served]:
     """Serve a TOML config; without a [server] table, on a free port of 127.0.0.1. Stops, drained, at the end.
 
+    A plugin of the test's own is named as `module:Class`: `use = "test_gate:Gate"` for a class of test_gate.py.
     Its state is kept in a folder of its own, which is gone afterwards. A secret of the config's that shows in what the
     house has written, log or state, fails the test.
     """
@@ -75,7 +77,7 @@ async def serve(
     known = environ or {}
     lines = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="framegate-test-") as folder:
-        read = load(_written(Path(folder), config), known, kept=kept(known))
+        read = _read(Path(folder), config, known)
         house = House(read, environ=known, log=make("json", lines), clock=clock)
         await house.start()
         try:
@@ -87,10 +89,14 @@ async def serve(
             leaks_nothing(config, known, lines.getvalue(), Path(folder))
 
 
-def _written(folder: Path, config: str) -> Path:
+def _read(folder: Path, config: str, environ: Mapping[str, str]) -> Config:
     path = folder / "framegate.toml"
     path.write_text(config)
-    return path
+    before = list(sys.path)
+    try:
+        return load(path, environ, kept=kept(environ))
+    finally:
+        sys.path[:] = before  # where modules beside the file would be found: this folder is soon gone
 
 
 def leaks_nothing(config: str, environ: Mapping[str, str], log: bytes, folder: Path) -> None:
