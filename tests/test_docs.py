@@ -9,7 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from proxy.testkit import RawClient, ScriptedUpstream, serve
+from proxy import testkit
+from proxy.testkit import RawClient, ScriptedUpstream, fixtures, serve
+
+from .testkit import page
+from .testkit.test_fixtures import pytest_run
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
@@ -28,6 +32,20 @@ async def test_the_plugin_of_the_page_works_as_the_page_says(tmp_path: Path, mon
     assert (passed.status, passed.get(b"x-gate")) == (200, b"open")
     assert (refused.status, orjson.loads(refused.body)["error"]["code"]) == (403, "permission_denied")
     assert len(upstream.requests) == 1
+
+
+def test_the_plugins_and_tests_of_the_page_on_testing_run_as_they_stand(tmp_path: Path) -> None:
+    names = page.written(tmp_path)
+    code, said = pytest_run(tmp_path)
+    assert code == 0 and re.search(r"\b6 passed", said), said
+    assert sum(name.startswith("test_") for name in names) == 4
+
+
+def test_the_page_on_testing_names_all_that_the_kit_has() -> None:
+    text = (ROOT / "docs" / "testing-plugins.md").read_text()
+    names = [*testkit.__all__, *(name for name in vars(fixtures) if name.startswith("framegate_"))]
+    given_by_others = {"Answer", "Call", "LeftOpen", "Received", "Reply", "Served"}
+    assert {name for name in names if f"`{name}" not in text} == given_by_others
 
 
 def test_every_link_of_the_docs_leads_somewhere() -> None:

@@ -26,6 +26,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "proxy.sandbox": (("proxy.sandbox",), ("aiohttp", "orjson", "PIL")),
     "proxy.testkit": (("proxy",), ("orjson",)),
+    "proxy.testkit.fixtures": (("proxy",), ("pytest", "pytest_asyncio")),
     "proxy.app": (("proxy",), ("uvloop",)),
     "proxy.build": (("proxy",), ()),
     "proxy.state": (("proxy",), ()),
