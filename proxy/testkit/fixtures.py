@@ -16,7 +16,6 @@ except ImportError:  # the fixtures below that need it say so when a test asks f
 if TYPE_CHECKING:
     from .clock import TurnedClock
     from .house import Served
-    from .sandbox import Running
     from .stage import Stage
 
 
@@ -52,7 +51,7 @@ async def _serve() -> AsyncIterator[Callable[..., Awaitable[Served]]]:
         yield opened
 
 
-async def _sandbox() -> AsyncIterator[Running]:
+async def _sandbox() -> AsyncIterator[Any]:
     """An upstream shaped like OpenAI, offline; `framegate_sandbox.url` is a config's base_url."""
     from .sandbox import Sandbox
 

@@ -103,6 +103,7 @@ class Stage:
             self._edge = Edge(self._engine)
             state = State(config, self._environ, self.clock)
             stack.push_async_callback(state.aclose)
+            stack.push_async_callback(self._engine.drain, 0)  # of what was begun before a plugin could not start
             with self._watch.inside():
                 made = await build.generation(config, self._engine, state, self.clock, self._log, make=self._upstream)
             self._engine.swap(made)

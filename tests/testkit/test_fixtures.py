@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from proxy.api import Exchange, Forward, Plugin, Request, Response
 from proxy.testkit import RawClient, answer
 
 from . import page
+
+ASYNCIO = "pytest_asyncio.plugin"
+LOOP = ("-o", "asyncio_default_fixture_loop_scope=function")
 
 USES = """
 import pytest
@@ -58,9 +62,10 @@ class Own(Plugin):
         return (await forward(request)).with_headers(x_word=self.word)
 
 
-def pytest_run(folder: Path, *words: str, plugins: tuple[str, ...] = ("pytest_asyncio.plugin",)) -> tuple[int, str]:
+def pytest_run(folder: Path, *words: str, plugins: tuple[str, ...] = (ASYNCIO,)) -> tuple[int, str]:
     """Run pytest in that folder as a project would that has Framegate installed; its exit code and what it said."""
-    loaded = [part for name in (*plugins, "proxy.testkit.fixtures") for part in ("-p", name)]
+    shutil.copytree(page.ROOT / "proxy" / "testkit" / "entry", folder / "framegate_pytest")
+    loaded = [part for name in (*plugins, "framegate_pytest") for part in ("-p", name)]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *loaded, *words],
         cwd=folder,
@@ -75,7 +80,7 @@ def pytest_run(folder: Path, *words: str, plugins: tuple[str, ...] = ("pytest_as
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_the_fixtures_work_in_both_modes_and_judge_after_the_test(tmp_path: Path, mode: str) -> None:
     (tmp_path / "test_uses.py").write_text(USES)
-    code, said = pytest_run(tmp_path, "-o", f"asyncio_mode={mode}", "-o", "asyncio_default_fixture_loop_scope=function")
+    code, said = pytest_run(tmp_path, "-o", f"asyncio_mode={mode}", *LOOP)
     assert code == 1 and "3 passed, 1 error" in said
     assert "ERROR test_uses.py::test_leaves - proxy.testkit.stage.LeftOpen" in said
 
@@ -86,8 +91,15 @@ def test_a_project_that_does_not_use_them_loads_nothing(tmp_path: Path) -> None:
         "    ours = sorted(name for name in sys.modules if name.split('.')[0] in ('proxy', 'plugins', 'aiohttp'))\n"
         "    assert ours == ['proxy', 'proxy.testkit', 'proxy.testkit.fixtures']\n"
     )
-    code, said = pytest_run(tmp_path, "-o", "asyncio_default_fixture_loop_scope=function")
+    code, said = pytest_run(tmp_path, *LOOP)
     assert code == 0, said
+
+
+def test_a_project_with_a_proxy_of_its_own_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "proxy.py").write_text("import sys\n\nEARLY = 'test_mine' not in sys.modules\n")
+    (tmp_path / "test_mine.py").write_text("import proxy\n\ndef test_it():\n    assert not proxy.EARLY\n")
+    code, said = pytest_run(tmp_path, "-v", *LOOP)
+    assert code == 0 and "framegate: no fixtures, since another module named 'proxy' stands in front" in said, said
 
 
 def test_without_pytest_asyncio_they_say_what_is_lacking(tmp_path: Path) -> None:

@@ -179,8 +179,17 @@ async def test_running_that_can_not_open_is_raised_as_it_is() -> None:
     async def opens(services: Services) -> None:
         raise OSError("no such device")
 
+    ended = []
+
+    async def spawns(services: Services) -> None:
+        async def works() -> None:
+            ended.append(True)
+
+        services.spawn(works(), name="works")
+
     with pytest.raises(OSError, match="no such device"):
-        await play(Does(opens=opens))
+        await play(Does(opens=spawns), Does(opens=opens))
+    assert ended and asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_finisher_that_comes_too_late_is_named() -> None:
