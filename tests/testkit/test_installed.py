@@ -25,10 +25,11 @@ def pip(*words: str, python: str = sys.executable) -> subprocess.CompletedProces
 
 @pytest.fixture
 def index(tmp_path: Path) -> None:
-    """A package index to install from; the test is skipped in words where none can be reached."""
+    """A package index to install from; the test is skipped in words where there is none, or no pip to ask it."""
     tried = pip("download", "--no-deps", "--dest", str(tmp_path / "tried"), "iniconfig")
     if tried.returncode:
-        pytest.skip("no package index (PyPI) can be reached from here, so nothing can be installed")
+        why = (tried.stderr.strip().splitlines() or ["pip says nothing"])[-1]
+        pytest.skip(f"nothing can be installed from here: {why}")
 
 
 @pytest.mark.usefixtures("index")
