@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from ..core.engine import Engine
-from ..model.exchange import Client, Exchange, Outcome
+from ..model.exchange import Client, Exchange
 from ..model.message import Request
 from ..model.services import Clock
 from ..telemetry.log import make
@@ -103,7 +103,7 @@ class WatchedEngine(Engine):
     """The engine itself, that tells of each exchange it opens and of spawned work that had to be cut off."""
 
     def __init__(self, clock: Clock, log: LogKept, watch: Watch, opened: Callable[[Exchange], None]) -> None:
-        super().__init__(clock, log, _unreported)
+        super().__init__(clock, log, None)
         self._watch = watch
         self._opened = opened
         self.cut: list[str] = []
@@ -126,7 +126,3 @@ class WatchedEngine(Engine):
             if self.draining:
                 self.cut.append(name)
             raise
-
-
-def _unreported(exchange: Exchange, outcome: Outcome) -> None:
-    """The outcome is the test's to look at."""
