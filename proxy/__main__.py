@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import proxy
 
@@ -70,6 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     sandbox = command(_sandbox, "sandbox", "Serve an OpenAI-shaped upstream that runs offline. No key, no bill.")
     sandbox.add_argument(
         "--listen", metavar="ADDRESS", default="127.0.0.1:8090", help='"HOST:PORT" (default: %(default)s)'
+    )
+    sandbox.add_argument("--control", metavar="ADDRESS", help='"HOST:PORT" of the control port (default: none)')
+    sandbox.add_argument("--latency", metavar="FACTOR", help='"real", or a part of it such as 0.1 (default: none)')
+    for name, what in (
+        ("--rpm", "requests a minute"),
+        ("--ipm", "images a minute"),
+        ("--concurrent", "requests at once"),
+    ):
+        sandbox.add_argument(name, type=int, metavar="N", help=f"{what} that each key may make (default: no limit)")
+    sandbox.add_argument(
+        "--key", action="append", metavar="KEY", help="accept this key only; may be given several times"
     )
     register(commands)
     return parser
@@ -173,26 +184,52 @@ def _print_chains(config: Config) -> None:
 
 
 def _sandbox(options: argparse.Namespace) -> int:
-    from .core.tables import Listen
-
-    try:
-        listen = Listen.parse(options.listen)
-    except ValueError as error:
-        return _fail(f"--listen: {error}")
-    if listen.path is not None:
-        return _fail('--listen: the sandbox listens on "HOST:PORT" only')
-    import asyncio
-
     from .sandbox import SandboxError, serve
 
-    def ready(url: str) -> None:
-        print(f"the sandbox answers at {url}", flush=True)
+    settings: dict[str, Any] = {"ready": lambda url: print(f"the sandbox answers at {url}", flush=True)}
+    try:
+        host, port = _host_and_port("--listen", options.listen)
+        if options.control is not None:
+            settings["control"] = _host_and_port("--control", options.control)
+            settings["control_ready"] = lambda url: print(f"its control port is {url}", flush=True)
+        if options.latency is not None:
+            settings["latency"] = "real" if options.latency == "real" else _factor(options.latency)
+    except ValueError as error:
+        return _fail(str(error))
+    for name, value in (
+        ("rpm", options.rpm),
+        ("ipm", options.ipm),
+        ("concurrent", options.concurrent),
+        ("keys", options.key),
+    ):
+        if value is not None:
+            settings[name] = value
+    import asyncio
 
     try:
-        asyncio.run(serve(listen.host, listen.port, ready=ready))
+        asyncio.run(serve(host, port, **settings))
     except SandboxError as error:
         return _fail(f"framegate: {error}")
     return 0
+
+
+def _host_and_port(option: str, text: str) -> tuple[str, int]:
+    from .core.tables import Listen
+
+    try:
+        listen = Listen.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
+    if listen.path is not None:
+        raise ValueError(f'{option}: the sandbox listens on "HOST:PORT" only')
+    return listen.host, listen.port
+
+
+def _factor(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f'--latency: "real" or a factor such as 0.1, not "{text}"') from error
 
 
 def _fail(text: str) -> int:

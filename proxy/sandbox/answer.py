@@ -11,13 +11,14 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `billed`: OpenAI would have charged for it."""
+    """A whole answer. `billed`: OpenAI would have charged for it. `signed`: it has the headers that OpenAI adds."""
 
     body: bytes
     status: int = 200
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     billed: bool = False
+    signed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Events:
 
     frames: AsyncIterator[bytes]
     billed: bool = False
+    content_type: str = "text/event-stream; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Said = Answer | Events
