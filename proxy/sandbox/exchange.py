@@ -19,7 +19,7 @@ from .heard import Heard
 from .house import HOUSE, House
 from .limits import Place
 from .record import Record
-from .wire import EXTRA, STARTED, Wire
+from .wire import EXTRA, STARTED, Played, Wire
 
 SAID = web.RequestKey("said", object)
 # A header that names the fault of this very request.
@@ -44,7 +44,7 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         return await one.run()
     except ConnectionError:
         record.left = True
-        raise  # aiohttp knows what to do
+        return Played(request, close=True)  # raised, it would be logged as a fault of ours
     finally:
         record.length, record.sha256, record.whole = heard.length, heard.sha256, heard.whole
         if one.place is not None:
@@ -69,6 +69,7 @@ class _Exchange:
         try:
             response = await self._answered()
         except refusal.Refusal as exc:
+            self._record.billed = False
             response = await self._wire.send(refusal.answer(exc))
         except ConnectionError:
             raise

@@ -15,9 +15,10 @@ from .instead import rate_limited
 _DRIP, _DRIPS = 7, 300
 _BLANKS = 5
 _TOO_LONG = 100
-_SECOND_ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 34\r\n\r\n"
-    b'{"sandbox":"nobody asked for this"}'[:34]
+_NOBODYS = b'{"sandbox":"nobody asked for this"}'
+_SECOND_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(_NOBODYS),
+    _NOBODYS,
 )
 
 

@@ -1,0 +1,215 @@
+"""How a fault is named: by header, by the model, beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from proxy.sandbox import Sandbox
+from proxy.sandbox.answer import Answer, Events, Said, event, told
+from proxy.sandbox.endpoints import images
+
+from .plain import CHAT, GENERATION, LAST, Heard, ask, field, post
+
+CLOSE = {"Connection": "close"}
+GENERATIONS, COMPLETIONS = "/v1/images/generations", "/v1/chat/completions"
+
+
+async def _spoken(request: web.Request) -> Answer:
+    """Says back a form's fields, files by their length, reading part by part."""
+    reader = await request.multipart()
+    fields: dict[str, object] = {}
+    async for part in reader:
+        content = await part.read()  # type: ignore[union-attr]
+        fields[part.name or ""] = len(content) if part.filename else content.decode()  # type: ignore[union-attr]
+    return told(fields, billed=True)
+
+
+async def _response(request: web.Request) -> Said:
+    """A Responses stream, as OpenAI's with a picture in it, with what was asked at its end."""
+    body = await request.json()
+    item = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "aGVsbG8="}
+
+    async def frames() -> AsyncIterator[bytes]:
+        values: tuple[dict[str, Any], ...] = (
+            {"type": "response.created", "response": {"id": "resp_1", "output": []}},
+            {"type": "response.image_generation_call.partial_image", "partial_image_b64": "aGVs"},
+            {"type": "response.output_item.done", "item": item},
+            {"type": "response.completed", "response": {"id": "resp_1", "output": [item], "asked": body}},
+        )
+        for number, value in enumerate(values):
+            yield event({**value, "sequence_number": number}, str(value["type"]))
+
+    return Events(frames(), billed=True)
+
+
+@pytest.fixture(autouse=True)
+def more_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoints that show what came in, and one with OpenAI's words for a Response."""
+    more = (("POST", "/v1/images/spoken", _spoken), ("POST", "/v1/responses/drawn", _response))
+    monkeypatch.setattr(images, "ROUTES", (*images.ROUTES, *more))
+
+
+def form(model: str, picture: bytes = b"PNG" * 1000, first: str = "model") -> bytes:
+    """A form with a file in it; `first` says which comes first."""
+    one = f'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'.encode()
+    two = b'--x\r\nContent-Disposition: form-data; name="image"; filename="upload"\r\n\r\n' + picture + b"\r\n"
+    both = one + two if first == "model" else two + one
+    return both + b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na fox\r\n--x--\r\n'
+
+
+def multipart(body: bytes) -> bytes:
+    return post("/v1/images/spoken", body, Connection="close", Content_Type="multipart/form-data; boundary=x")
+
+
+def error(heard: Heard) -> dict[str, str]:
+    found: dict[str, str] = orjson.loads(heard.body)["error"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(GENERATIONS, GENERATION), (COMPLETIONS, CHAT), (COMPLETIONS, {**CHAT, "stream": True})],
+)
+async def test_a_model_named_after_a_fault_meets_it(path: str, body: dict[str, object]) -> None:
+    async with Sandbox() as sandbox:
+        refused = await ask(sandbox.url, post(path, {**body, "model": "fault-429:20"}, **CLOSE))
+        marked = await ask(sandbox.url, post(path, {**body, "model": "fault-set-cookie"}, **CLOSE))
+    assert (refused.status, field(refused.head, "retry-after")) == (429, "20")
+    assert marked.status == 200 and field(marked.head, "set-cookie"), "the endpoint knew the model that it was given"
+    assert [record.fault for record in sandbox.records] == ["429=20", "set-cookie"]
+    assert [record.billed for record in sandbox.records] == [False, True]
+
+
+@pytest.mark.parametrize("first", ["model", "image"])
+async def test_a_fault_is_named_in_a_form(first: str) -> None:
+    async with Sandbox() as sandbox:
+        refused = await ask(sandbox.url, multipart(form("fault-503-overloaded", first=first)))
+        marked = await ask(sandbox.url, multipart(form("fault-set-cookie", first=first)))
+    assert error(refused)["code"] == "server_is_overloaded"
+    assert field(marked.head, "set-cookie")
+    assert orjson.loads(marked.body) == {"model": "gpt-image-2", "image": 3000, "prompt": "a fox"}
+
+
+async def test_a_form_that_names_no_fault_comes_through_as_it_is() -> None:
+    picture = bytes(range(256)) * 8192
+    async with Sandbox() as sandbox:
+        heard = await ask(sandbox.url, multipart(form("gpt-image-2", picture)))
+        behind = await ask(sandbox.url, multipart(form("fault-500", picture, first="image")))
+    assert orjson.loads(heard.body) == {"model": "gpt-image-2", "image": len(picture), "prompt": "a fox"}
+    assert orjson.loads(behind.body)["model"] == "fault-500", "further back than anybody looks"
+
+
+async def test_a_fault_is_named_in_a_tool() -> None:
+    tool = {"type": "image_generation", "model": "fault-set-cookie"}
+    async with Sandbox() as sandbox:
+        heard = await ask(sandbox.url, post("/v1/responses/drawn", {"model": "gpt-5", "tools": [tool]}, **CLOSE))
+    assert field(heard.head, "set-cookie")
+    assert b'"asked":{"model":"gpt-5","tools":[{"type":"image_generation","model":"gpt-image-2"}]}' in heard.body
+
+
+@pytest.mark.parametrize("fault", ["bad-base64", "not-an-image", "empty-200", "sse-error-midstream"])
+async def test_a_responses_stream_is_spoilt_in_its_own_words(fault: str) -> None:
+    async with Sandbox() as sandbox:
+        heard = await ask(sandbox.url, post("/v1/responses/drawn", {}, X_Sandbox_Fault=fault, **CLOSE))
+    if fault == "empty-200":
+        assert b"image_generation_call" not in heard.body and b"event: response.completed\n" in heard.body
+    elif fault == "sse-error-midstream":
+        last = heard.body.split(b"event: error\ndata: ")[1].split(b"\n\n")[0]
+        assert orjson.loads(last)["sequence_number"] == 2
+        assert b"response.completed" not in heard.body and orjson.loads(last)["type"] == "error"
+    else:
+        assert heard.body.count(b"!*not base64*!" if fault == "bad-base64" else b"VGhpcyBpcyBub3Q") == 3
+        assert b'"result":"aGVsbG8="' not in heard.body
+
+
+async def test_the_header_comes_before_the_model_and_the_model_before_the_script() -> None:
+    async with Sandbox() as sandbox:
+        sandbox.fault("503-overloaded")
+        chat = {**CHAT, "model": "fault-500"}
+        statuses = [
+            (await ask(sandbox.url, post(COMPLETIONS, body, **headers, **CLOSE))).status
+            for body, headers in ((chat, {"X_Sandbox_Fault": "429"}), (chat, {}), (CHAT, {}), (CHAT, {}))
+        ]
+    assert statuses == [429, 500, 503, 200], "and what was told beforehand waits for its turn"
+
+
+async def test_faults_told_beforehand_come_in_order_and_so_often() -> None:
+    async with Sandbox() as sandbox:
+        sandbox.fault(["500", "ok"], times=2, match="POST /v1/chat/*")
+        sandbox.fault("429", times=None, match="POST /v1/images/generations", model="gpt-image-2")
+        chat = [(await ask(sandbox.url, post(COMPLETIONS, CHAT, **CLOSE))).status for _ in range(5)]
+        asked = [{**GENERATION, "model": model} for model in ("gpt-image-1.5", "gpt-image-2", "gpt-image-2")]
+        pictures = [(await ask(sandbox.url, post(GENERATIONS, body, **CLOSE))).status for body in asked]
+        models = (await ask(sandbox.url, LAST)).status
+        sandbox.clear()
+        cleared = (await ask(sandbox.url, post(GENERATIONS, asked[1], **CLOSE))).status
+    assert chat == [500, 200, 500, 200, 200]
+    assert pictures == [200, 429, 429]
+    assert (models, cleared) == (200, 200)
+    assert len(sandbox.records) == 1
+
+
+async def test_an_early_refusal_told_beforehand_does_not_read_the_body() -> None:
+    async with Sandbox() as sandbox:
+        sandbox.fault("early-refusal=413")
+        heard = await ask(sandbox.url, post(COMPLETIONS, CHAT))
+        after = await ask(sandbox.url, post(COMPLETIONS, CHAT, **CLOSE))
+    assert (heard.status, after.status) == (413, 200)
+    assert [record.length for record in sandbox.records] == [0, len(orjson.dumps(CHAT))]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("502-htm", "There is no fault '502-htm'; did you mean '502-html'?"),
+        ("x", "There is no fault 'x'; there are: 429, "),
+        ("drip=x", "The fault 'drip' takes seconds (default 0.05), not 'x'."),
+        ("drip=nan", "The fault 'drip' takes seconds (default 0.05), not 'nan'."),
+        ("500=1", "The fault '500' takes no argument, but got '1'."),
+        ("huge=0", "The fault 'huge' takes MiB, 1 to 1024 (default 64), not '0'."),
+        ("task-200=x", "The fault 'task-200' takes apimart or openoctopus or kie (default apimart), not 'x'."),
+        ("early-refusal=200", "The fault 'early-refusal' takes 429, 400, 401, 413 or 503, and rst, with a comma"),
+    ],
+)
+async def test_says_what_is_wrong_with_a_name(name: str, words: str) -> None:
+    async with Sandbox() as sandbox:
+        by_header = await ask(sandbox.url, post(COMPLETIONS, CHAT, X_Sandbox_Fault=name, **CLOSE))
+        model = {**CHAT, "model": f"fault-{name.replace('=', ':')}"}
+        by_model = await ask(sandbox.url, post(COMPLETIONS, model, **CLOSE))
+        with pytest.raises(ValueError, match="fault"):
+            sandbox.fault(name)
+    for heard in (by_header, by_model):
+        assert (heard.status, error(heard)["code"]) == (400, "sandbox_fault")
+        assert error(heard)["message"].startswith(words)
+
+
+async def test_refuses_what_can_not_come_true() -> None:
+    async with Sandbox() as sandbox:
+        wrongs: tuple[dict[str, Any], ...] = ({"times": 0}, {"match": "/v1/images"}, {"match": "POST v1"})
+        for wrong in wrongs:
+            with pytest.raises(ValueError, match=r"times is a whole number|match is a method and a path"):
+                sandbox.fault("500", **wrong)
+        with pytest.raises(ValueError, match="no fault was named"):
+            sandbox.fault([])
+        with pytest.raises(ValueError, match="it can't depend on the model"):
+            sandbox.fault("early-refusal", model="gpt-5")
+        heard = await ask(sandbox.url, post(COMPLETIONS, {**CHAT, "model": "fault-early-refusal"}, **CLOSE))
+    assert "before the body is read" in error(heard)["message"]
+
+
+async def test_a_genuine_refusal_is_not_rewritten_but_can_be_cut() -> None:
+    nothing = {**GENERATION, "prompt": ""}
+    async with Sandbox() as sandbox:
+        kept = [
+            await ask(sandbox.url, post(GENERATIONS, nothing, X_Sandbox_Fault=fault, **CLOSE))
+            for fault in ("bad-base64", "empty-200", "huge=1", "sse-error-midstream")
+        ]
+        cut = await ask(sandbox.url, post(GENERATIONS, nothing, X_Sandbox_Fault="cut-body"))
+    assert {(heard.status, error(heard)["code"]) for heard in kept} == {(400, "empty_string")}
+    assert cut.status == 400 and len(cut.body) == int(field(cut.head, "content-length") or 0) // 2
+    assert not any(record.billed for record in sandbox.records)
