@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
@@ -10,14 +12,16 @@ from proxy.sandbox.limits import duration
 from proxy.testkit import TurnedClock
 
 from .plain import CHAT, GENERATION, LAST, Heard, Plain, ask, field, post, until
-from .test_script import form, more_endpoints, multipart  # noqa: F401 - the fixture gives endpoints to ask
+from .spoken import form, multipart
+
+pytestmark = pytest.mark.usefixtures("spoken")
 
 CHATS, GENERATIONS = "/v1/chat/completions", "/v1/images/generations"
 Plainly = dict[str, str]
 
 
-def error(heard: Heard) -> dict[str, str]:
-    found: dict[str, str] = orjson.loads(heard.body)["error"]
+def error(heard: Heard) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(heard.body)["error"]
     return found
 
 
@@ -164,10 +168,20 @@ async def test_refuses_a_key_as_openai_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"rpm": 0}, {"ipm": 1.5}, {"concurrent": True}, {"kept": -1}, {"keys": "sk"}, {"keys": [""]}, {"latency": "x"}]
-    + [{"latency": -1}, {"latency": float("nan")}, {"latency": True}],
+    ("name", "value"),
+    [
+        ("rpm", 0),
+        ("ipm", 1.5),
+        ("concurrent", True),
+        ("kept", -1),
+        ("keys", "sk"),
+        ("keys", [""]),
+        ("latency", "x"),
+        ("latency", -1),
+        ("latency", float("nan")),
+        ("latency", True),
+    ],
 )
-def test_says_which_setting_is_wrong(settings: dict[str, object]) -> None:
-    with pytest.raises(SandboxError, match=f"^{next(iter(settings))} is "):
-        Sandbox(**settings)  # type: ignore[arg-type]
+def test_says_which_setting_is_wrong(name: str, value: object) -> None:
+    with pytest.raises(SandboxError, match=f"^{name} is "):
+        Sandbox(**{name: value})  # type: ignore[arg-type]

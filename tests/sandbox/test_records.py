@@ -15,7 +15,9 @@ from proxy.sandbox.record import masked
 from proxy.testkit import TurnedClock
 
 from .plain import CHAT, GENERATION, LAST, Plain, ask, post, until
-from .test_script import form, more_endpoints, multipart  # noqa: F401 - the fixture gives endpoints to ask
+from .spoken import form, multipart
+
+pytestmark = pytest.mark.usefixtures("spoken")
 
 SECRET = "sk-hush-0123456789"
 CHATS = "/v1/chat/completions"

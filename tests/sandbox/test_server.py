@@ -6,6 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,9 +15,11 @@ import pytest
 from aiohttp import web
 
 from proxy import sandbox
+from proxy.__main__ import main
 from proxy.sandbox.drawing import picture
-from proxy.sandbox.endpoints import models
+from proxy.sandbox.endpoints import chat, models
 
+from .plain import CHAT, post
 from .running import running
 
 
@@ -32,7 +35,8 @@ async def exchange(base_url: str, sent: bytes) -> bytes:
 
 
 def test_importing_it_imports_neither_aiohttp_nor_pillow() -> None:
-    look = "import sys, proxy.sandbox; print(sorted({'aiohttp', 'PIL', 'orjson'} & set(sys.modules)))"
+    heavy = "{'aiohttp', 'asyncio', 'PIL', 'orjson'}"
+    look = f"import sys; from proxy.sandbox import Sandbox; print(sorted({heavy} & set(sys.modules)))"
     house = Path(sandbox.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", look], cwd=house, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -170,3 +174,118 @@ def test_a_fault_of_its_own_looks_like_one_of_openai(
     assert "RuntimeError in the sandbox" in caplog.text
     assert "in broken" in caplog.text
     assert "hush gpt" not in caplog.text
+
+
+async def test_is_there_for_the_length_of_a_with() -> None:
+    async with sandbox.Sandbox() as one, sandbox.Sandbox() as two:
+        assert len({one.url, two.url, one.control_url, two.control_url}) == 4
+        assert one.url.startswith("http://127.0.0.1:") and one.url.endswith("/v1")
+        url, control = one.url, one.control_url
+        assert (await exchange(url, b"GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))[:15] == (
+            b"HTTP/1.1 200 OK"
+        )
+        assert (len(one.records), len(two.records)) == (1, 0)
+    assert one.url == "" and len(one.records) == 1, "what was asked can be looked at afterwards"
+    for gone in (url, control):
+        with pytest.raises(ConnectionRefusedError):
+            await exchange(gone, b"")
+
+
+async def test_a_taken_control_port_leaves_nothing_listening() -> None:
+    async with sandbox.Sandbox() as one:
+        taken = urlsplit(one.control_url).port
+        assert taken is not None
+        two = sandbox.Sandbox(control=("127.0.0.1", taken))
+        with pytest.raises(sandbox.SandboxError, match=f"can't listen on 127.0.0.1:{taken}: "):
+            await two.__aenter__()
+        assert two.url == ""
+        ready: list[str] = []
+        with pytest.raises(sandbox.SandboxError, match="can't listen"):
+            await sandbox.serve("127.0.0.1", 0, ready=ready.append, control=("127.0.0.1", taken))
+        assert ready == [], "nobody is told of a sandbox that isn't whole"
+
+
+async def test_an_answer_that_breaks_halfway_does_not_look_whole(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "what nobody should read"
+
+    async def broken(chunks: object) -> AsyncIterator[bytes]:
+        yield b'data: {"choices":[]}\n\n'
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(chat, "_frames", broken)
+    async with sandbox.Sandbox() as one:
+        with pytest.raises(ConnectionResetError):
+            await exchange(one.url, post("/v1/chat/completions", {**CHAT, "stream": True}))
+        await one.idle()
+    assert one.records[0].sent > 0
+    assert "RuntimeError in the sandbox" in caplog.text and words not in caplog.text
+
+
+async def test_large_answers_come_whole_and_many_at_once() -> None:
+    async with sandbox.Sandbox() as one, aiohttp.ClientSession() as session:
+        one.fault("huge=3", times=None, match="GET *")
+
+        async def listing() -> tuple[int, int | None]:
+            async with session.get(one.url + "/models") as response:
+                return len(await response.read()), response.content_length
+
+        lengths = await asyncio.gather(*(listing() for _ in range(4)))
+        await one.idle()
+    assert all(length == told and length > 3 * 2**20 for length, told in lengths)
+
+
+def test_the_command_hands_on_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    given: dict[str, object] = {}
+
+    async def serve(host: str, port: int, **settings: object) -> None:
+        given.update(settings, listen=(host, port))
+
+    monkeypatch.setattr("proxy.sandbox.serve", serve)
+    line = (
+        "sandbox --listen [::1]:0 --control localhost:1 --latency real --rpm 1 --ipm 2 --concurrent 3 --key a --key b"
+    )
+    assert main(line.split()) == 0
+    told = {name: value for name, value in given.items() if not callable(value)}
+    assert told == {
+        "listen": ("::1", 0),
+        "control": ("localhost", 1),
+        "latency": "real",
+        "rpm": 1,
+        "ipm": 2,
+        "concurrent": 3,
+        "keys": ["a", "b"],
+    }
+    for option, words in (("--control=8091", "--control: "), ("--latency=fast", '--latency: "real" or a factor')):
+        assert main(["sandbox", option]) == 1
+        assert capsys.readouterr().err.startswith(words)
+
+
+async def test_the_command_prints_one_line_for_each_port() -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "proxy",
+        "sandbox",
+        "--listen",
+        "127.0.0.1:0",
+        "--control",
+        "127.0.0.1:0",
+        "--rpm",
+        "1",
+    ]
+    house = Path(sandbox.__file__).parents[2]
+    process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=house, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        first, second = (await process.stdout.readline()).decode(), (await process.stdout.readline()).decode()
+        url, control = first.removeprefix("the sandbox answers at "), second.removeprefix("its control port is ")
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url.strip() + "/models") as response:
+                assert response.headers["x-ratelimit-limit-requests"] == "1"
+            async with session.get(control.strip() + "/counters") as response:
+                assert (await response.json())["requests"] == 1
+    finally:
+        process.terminate()
+        await process.wait()
