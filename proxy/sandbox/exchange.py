@@ -71,6 +71,8 @@ class _Exchange:
         except refusal.Refusal as exc:
             self._record.billed = False
             response = await self._wire.send(refusal.answer(exc))
+        except web.RequestPayloadError:
+            response = await self._wire.send(refusal.answer(refusal.unreadable()))
         except ConnectionError:
             raise
         except Exception as exc:  # a fault of the sandbox's own must look like one of OpenAI's
@@ -93,6 +95,7 @@ class _Exchange:
         if chosen is None:
             chosen = self._late(asked)
         if chosen is not None and not chosen.fault.billed:
+            await self._heard.finish()  # only an early refusal comes while the client still sends
             return await self._play(chosen, None)
         if chosen is not None and "Upgrade" in self._request.headers:
             raise does_not_fit("a socket has no answer to spoil")

@@ -7,6 +7,7 @@ import hashlib
 import warnings
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, cast
 
 from aiohttp import web
@@ -163,14 +164,16 @@ class Heard:
             self._waiter = None
         return True
 
+    async def finish(self) -> None:
+        """Reads what is left."""
+        while not self._under.at_eof():
+            await self.readany()
+
     async def drain(self, within: float) -> None:
         """Reads what nobody wanted to read, so that it is known and the connection can go on."""
-        try:
+        with suppress(TimeoutError, OSError, web.RequestPayloadError):
             async with asyncio.timeout(within):
-                while not self._under.at_eof():
-                    await self.readany()
-        except (TimeoutError, OSError, web.RequestPayloadError):
-            return
+                await self.finish()
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:

@@ -40,6 +40,7 @@ class Record:
     at: float  # seconds since 1970
     method: str
     target: str
+    kind: str  # the sort of endpoint, by the path
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)  # as sent, secrets included: never shown
     received: float
     length: int = 0  # of the body, as sent and as far as it was read
@@ -53,11 +54,6 @@ class Record:
     left: bool = False  # the client was gone before the end of the answer
     billed: bool = False  # OpenAI would have charged for it
 
-    @property
-    def kind(self) -> str:
-        """The sort of endpoint, by the path."""
-        return kind(self.target)
-
     def header(self, name: str) -> str | None:
         """The first header of that name, in any case."""
         wanted = name.lower().encode()
@@ -67,7 +63,7 @@ class Record:
         """For the control port, with no secret in it."""
         shown = {name: getattr(self, name) for name in self.__slots__ if name != "headers"}
         headers = [[name.decode("latin-1"), masked(name, value)] for name, value in self.headers]
-        return {**shown, "kind": self.kind, "headers": headers}
+        return {**shown, "headers": headers}
 
 
 @dataclass(slots=True)
@@ -101,7 +97,7 @@ class Ledger:
     def open(self, at: float, now: float, method: str, target: str, headers: Iterable[tuple[bytes, bytes]]) -> Record:
         """A request has come."""
         self._number += 1
-        record = Record(self._number, at, method, target, tuple(headers), now)
+        record = Record(self._number, at, method, target, kind(target), tuple(headers), now)
         self.records.append(record)
         sums = self.counters
         sums.requests += 1

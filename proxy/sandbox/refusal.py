@@ -110,6 +110,11 @@ def overloaded() -> Refusal:
     return Refusal(message, type="service_unavailable_error", code="server_is_overloaded", status=503)
 
 
+def unreadable() -> Refusal:
+    """A body whose framing is broken."""
+    return Refusal("We could not read the body of your request.")
+
+
 def too_large() -> Refusal:
     """More than the sandbox takes."""
     return Refusal("The request body is too large for the sandbox.", status=413)

@@ -7,10 +7,13 @@ import gzip
 import hashlib
 import logging
 
+import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 
-from proxy.sandbox import Sandbox
+from proxy.sandbox import Sandbox, server
+from proxy.sandbox.house import House
 from proxy.sandbox.record import masked
 from proxy.testkit import TurnedClock
 
@@ -183,3 +186,66 @@ async def test_keeps_so_many_and_no_more() -> None:
         await sandbox.idle()
         assert [record.number for record in sandbox.records] == [3, 4, 5]
         assert sandbox.counters.requests == 5
+
+
+async def test_a_socket_is_one_record_from_its_opening_to_its_end() -> None:
+    """Endpoints that speak WebSocket answer by themselves."""
+
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data)
+        return socket
+
+    house = House(rpm=10)
+    app = server.build(house)
+    app.router.add_get("/v1/realtime", echo)
+    runner, url = await server.start(app, "127.0.0.1", 0, drain=0.1)
+    try:
+        async with aiohttp.ClientSession() as session:
+            async with session.ws_connect(url + "/v1/realtime?model=gpt-realtime") as socket:
+                await socket.send_str("hello")
+                assert await socket.receive_str() == "hello"
+                (record,) = house.ledger.records
+                assert (record.done, house.ledger.counters.in_flight) == (None, 1)
+            refused, spoilt = [
+                await session.get(url + "/v1/realtime", headers={**UPGRADE, "x-sandbox-fault": fault})
+                for fault in ("503-overloaded", "cut-body")
+            ]
+        await house.ledger.idle()
+    finally:
+        await runner.cleanup()
+    assert (record.kind, record.status, record.billed) == ("realtime", 101, False)
+    assert (refused.status, spoilt.status) == (503, 400)
+
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.mark.parametrize("fault", ["500", "429-quota"])
+async def test_a_refusal_that_is_not_early_waits_for_the_whole_body(fault: str) -> None:
+    sent = multipart(FORM).replace(b"Host: a", b"Host: a\r\nX-Sandbox-Fault: " + fault.encode())
+    async with Sandbox() as sandbox:
+        plain = await Plain.to(sandbox.url)
+        await plain.say(sent[:-1000])
+        await until(lambda: bool(sandbox.records))
+        assert sandbox.records[0].first_byte is None
+        await plain.say(sent[-1000:])
+        heard = await plain.rest()
+        await plain.leave()
+        await sandbox.idle()
+    assert heard.status in (500, 429) and sandbox.records[0].length == len(FORM)
+
+
+async def test_a_body_with_broken_framing_is_the_callers_fault(caplog: pytest.LogCaptureFixture) -> None:
+    sent = chunked(CHATS, [BODY]).replace(b"\r\n0\r\n\r\n", b"\r\nhush\r\n\r\n")
+    async with Sandbox() as sandbox:
+        heard = await ask(sandbox.url, sent)
+    assert heard.status == 400
+    assert "hush" not in caplog.text

@@ -263,18 +263,7 @@ def test_the_command_hands_on_its_options(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 async def test_the_command_prints_one_line_for_each_port() -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "proxy",
-        "sandbox",
-        "--listen",
-        "127.0.0.1:0",
-        "--control",
-        "127.0.0.1:0",
-        "--rpm",
-        "1",
-    ]
+    words = ["-m", "proxy", "sandbox", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--rpm", "1"]
     house = Path(sandbox.__file__).parents[2]
     process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=house, stdout=asyncio.subprocess.PIPE)
     try:

@@ -106,7 +106,7 @@ async def _wrong_length(play: Play) -> web.StreamResponse:
         said = replace(said, status=play.genuine.status)
     short = play.value == "short"
     head = play.wire.head(said, {"Content-Length": str(len(body) // 2 if short else len(body) + _TOO_LONG)})
-    await play.wire.raw(head + body)
+    await play.wire.raw(head + (body if play.wire.reads_body else b""))
     return play.wire.stay() if short else play.wire.end()
 
 
