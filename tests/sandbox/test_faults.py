@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from proxy.__main__ import main
 from proxy.sandbox import Sandbox, faults
 
 from .plain import CHAT, GENERATION, LAST, Heard, ask, dechunked, field, post
@@ -20,6 +21,7 @@ from .plain import CHAT, GENERATION, LAST, Heard, ask, dechunked, field, post
 STREAM = {**CHAT, "stream": True}
 PICTURE = post("/v1/images/generations", GENERATION)
 WORDS = post("/v1/chat/completions", STREAM)
+PAGE = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
 TABLE = {fault.name: fault for fault in faults.TABLE}
 
 
@@ -327,10 +329,23 @@ def test_every_fault_has_its_row() -> None:
 
 
 def test_the_docs_hold_the_same_table() -> None:
-    docs = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
     rows = [
         f"| `{fault.name}` | {fault.sentence} | {'yes' if fault.billed else 'no'} | "
         f"{'' if fault.argument is None else fault.argument.words} |".replace("|  |", "| |")
         for fault in faults.TABLE
     ]
-    assert [line for line in docs.splitlines() if re.match(r"\| `[a-z0-9-]+` \| .* \| (yes|no) \|", line)] == rows
+    assert [line for line in PAGE.splitlines() if re.match(r"\| `[a-z0-9-]+` \| .* \| (yes|no) \|", line)] == rows
+
+
+async def test_the_code_of_the_docs_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/sandbox.md", "exec"), names)
+    await names["test_waits_as_long_as_it_is_told"]()
+
+
+def test_the_docs_tell_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sandbox", "--help"])
+    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    assert options == set(re.findall(r"--[a-z]+", PAGE))

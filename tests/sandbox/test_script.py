@@ -108,11 +108,12 @@ async def test_faults_told_beforehand_come_in_order_and_so_often() -> None:
 
 async def test_an_early_refusal_told_beforehand_does_not_read_the_body() -> None:
     async with Sandbox() as sandbox:
-        sandbox.fault("early-refusal=413")
+        sandbox.fault("early-refusal=413", match="POST /v1/chat/*")
+        other = await ask(sandbox.url, post(GENERATIONS, GENERATION, **CLOSE))
         heard = await ask(sandbox.url, post(COMPLETIONS, CHAT))
         after = await ask(sandbox.url, post(COMPLETIONS, CHAT, **CLOSE))
-    assert (heard.status, after.status) == (413, 200)
-    assert [record.length for record in sandbox.records] == [0, len(orjson.dumps(CHAT))]
+    assert (other.status, heard.status, after.status) == (200, 413, 200)
+    assert [record.length for record in sandbox.records][1:] == [0, len(orjson.dumps(CHAT))]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,8 @@ async def test_a_genuine_refusal_is_not_rewritten_but_can_be_cut() -> None:
             for fault in ("bad-base64", "empty-200", "huge=1", "sse-error-midstream")
         ]
         cut = await ask(sandbox.url, post(GENERATIONS, nothing, X_Sandbox_Fault="cut-body"))
+        unspoilt = await ask(sandbox.url, post(GENERATIONS, nothing, **CLOSE))
     assert {(heard.status, error(heard)["code"]) for heard in kept} == {(400, "empty_string")}
+    assert {heard.body for heard in kept} == {unspoilt.body}
     assert cut.status == 400 and len(cut.body) == int(field(cut.head, "content-length") or 0) // 2
     assert not any(record.billed for record in sandbox.records)
