@@ -53,7 +53,7 @@ async def _serve() -> AsyncIterator[Callable[..., Awaitable[Served]]]:
 
 async def _sandbox() -> AsyncIterator[Any]:
     """An upstream shaped like OpenAI, offline; `framegate_sandbox.url` is a config's base_url."""
-    from .sandbox import Sandbox
+    from ..sandbox import Sandbox
 
     async with Sandbox() as sandbox:
         yield sandbox
