@@ -5,10 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test test-long lint types clean
+.PHONY: run demo test test-long lint types clean
 
 run: $(VENV)/.ready-run  ## Serve on 127.0.0.1:8080; without OPENAI_API_KEY the sandbox is the upstream.
 	@BIN=$(BIN) sh deploy/run.sh
+
+demo: $(VENV)/.ready-run  ## One image request from end to end, offline.
+	$(BIN)/framegate demo
 
 test: $(VENV)/.ready-test  ## The whole suite; what a machine lacks is skipped in words.
 	$(BIN)/python -m pytest -m "not long"
@@ -31,9 +34,12 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.ready-run: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
-	$(PIP) --editable '.[images]'
+	$(PIP) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.ready-test: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
-	$(PIP) --editable '.[images,test,suite]'
+$(VENV)/.ready-demo: $(VENV)/.ready-run  ## One image request from end to end, offline.
+	$(BIN)/framegate demo
+
+test: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[demo,test,suite]'
 	@touch $@ $(VENV)/.ready-run

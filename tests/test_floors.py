@@ -30,7 +30,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.app": (("proxy",), ("uvloop",)),
     "proxy.build": (("proxy",), ()),
     "proxy.state": (("proxy",), ()),
-    "proxy.operate": (("proxy",), ("orjson",)),
+    "proxy.operate": (("proxy",), ("orjson", "rich")),
     "proxy.workers": (("proxy",), ()),
     "proxy.__main__": (("proxy",), ()),
     "proxy": ((), ()),

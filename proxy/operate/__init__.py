@@ -55,6 +55,28 @@ def register(commands: Any) -> None:
     one = command(store, "store backup", "Copy the store, which may be in use, to a new file.")
     one.add_argument("file", type=Path, metavar="FILE", help="the new file; an existing one is never overwritten")
 
+    text = "Follow one image request from end to end, offline. No key, no bill."
+    one = commands.add_parser("demo", help=text[0].lower() + text[1:].partition(".")[0], description=text)
+    one.set_defaults(run=show)
+    one.add_argument("--prompt", metavar="TEXT", default="a lychgate in the rain", help="what to draw: %(default)s")
+    one.add_argument("--save", type=Path, metavar="FILE", default=Path("framegate-demo.png"), help="to %(default)s")
+
+
+def show(options: argparse.Namespace) -> int:
+    """Run the demo; returns the exit status."""
+    import sys
+
+    from .demo import run
+    from .ground import Refused
+
+    try:
+        return run(options)
+    except Refused as error:
+        print(f"framegate: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"framegate: {error.filename or options.save}: {error.strerror or error}", file=sys.stderr)
+    return 1
+
 
 def run(options: argparse.Namespace) -> int:
     """Do what `options.act` names; returns the exit status."""
