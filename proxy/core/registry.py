@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..model.plugin import Plugin
 from .settings import settings_of
 from .words import nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "framegate.plugins"
 RESERVED = frozenset(("use", "on_crash"))  # these keys of a plugin's table are ours
@@ -23,6 +26,8 @@ class NoPlugin(Exception):
 @cache
 def claims() -> dict[str, tuple[EntryPoint, ...]]:
     """Every name that an installed distribution claims, with all its claimants. Nothing is imported."""
+    from importlib.metadata import entry_points  # a tenth of a start that names no plugin
+
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for point in entry_points(group=GROUP):
         found[point.name] = (*found.get(point.name, ()), point)

@@ -9,10 +9,10 @@ from collections.abc import MutableMapping
 from typing import Any, BinaryIO, Literal
 
 import orjson
-import structlog
 
 from ..core.chain import own_times
 from ..model.exchange import Exchange, Outcome
+from .lean import structlog
 
 LONGEST_PATH = 256  # characters of a path that are logged; ids are short, junk is long
 Event = MutableMapping[str, Any]
