@@ -9,6 +9,7 @@ from aiohttp.typedefs import Handler
 
 from . import SandboxError
 from .answer import Endpoint
+from .drawing.studio import Studio
 from .endpoints import chat, images, models
 from .exchange import SAID, exchange
 from .house import HOUSE, House
@@ -26,6 +27,7 @@ def build(house: House) -> web.Application:
     app.on_response_prepare.append(_sign)
     app[HOUSE] = house
     app[STORED] = Stored()
+    app[images.STUDIO] = Studio()
     for part in (models, images, chat):
         for method, path, endpoint in part.ROUTES:
             app.router.add_route(method, path, _handler(endpoint))

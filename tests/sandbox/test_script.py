@@ -95,7 +95,7 @@ async def test_faults_told_beforehand_come_in_order_and_so_often() -> None:
         sandbox.fault(["500", "ok"], times=2, match="POST /v1/chat/*")
         sandbox.fault("429", times=None, match="POST /v1/images/generations", model="gpt-image-2")
         chat = [(await ask(sandbox.url, post(COMPLETIONS, CHAT, **CLOSE))).status for _ in range(5)]
-        asked = [{**GENERATION, "model": model} for model in ("gpt-image-1.5", "gpt-image-2", "gpt-image-2")]
+        asked = [{**GENERATION, "model": model} for model in ("gpt-image-2.5-flare", "gpt-image-2", "gpt-image-2")]
         pictures = [(await ask(sandbox.url, post(GENERATIONS, body, **CLOSE))).status for body in asked]
         models = (await ask(sandbox.url, LAST)).status
         sandbox.clear()

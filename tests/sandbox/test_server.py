@@ -111,10 +111,10 @@ def test_the_event_loop_is_free_while_a_picture_is_drawn(monkeypatch: pytest.Mon
         loop, drawing, seen, order = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event(), []
         draw = picture.encode
 
-        def slow(*args: object) -> bytes:
+        def slow(*args: object, **more: object) -> bytes:
             loop.call_soon_threadsafe(drawing.set)
             asyncio.run_coroutine_threadsafe(seen.wait(), loop).result(30)
-            return draw(*args)  # type: ignore[arg-type]
+            return draw(*args, **more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(picture, "encode", slow)
         async with running() as base_url, aiohttp.ClientSession() as session:

@@ -1,189 +1,115 @@
-"""POST /v1/images/generations: what is asked, whether it may be, and the answer with its pictures."""
+"""Pictures: POST /v1/images/generations, edits and variations; whole answers and streams."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import re
 import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from aiohttp import web
 
 from .. import field, usage
-from ..answer import Answer, Route, told
-from ..drawing import picture
-from ..refusal import Refusal, unknown_model
-from . import models
+from ..answer import Answer, Events, Route, Said, event, told
+from ..drawing import wanted as asked
+from ..drawing.studio import Studio
+from ..drawing.wanted import Wanted
+from ..refusal import Refusal
+from . import models, uploads
 
-# Everything the endpoint knows. `style` and `response_format` belonged to DALL-E: the GPT image models refuse them.
-_KNOWN = frozenset(
-    [
-        "prompt",
-        "model",
-        "n",
-        "size",
-        "quality",
-        "background",
-        "output_format",
-        "output_compression",
-        "moderation",
-        "stream",
-        "partial_images",
-        "complexity",
-        "frame_count",
-        "frame_duration_ms",
-        "svg",
-        "safety_identifier",
-        "user",
-    ]
-)
-_FORMATS = ("png", "webp", "jpeg", "gif", "svg")
-_LONGEST_PROMPT = 32_000
-_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
-_LONGEST_EDGE = 3840
-# 3840x2160 either way up, or as many pixels in another shape. OpenAI's lower bound (655,360) is left out: small
-# pictures make quick tests.
-_MOST_PIXELS = 3840 * 2160
+STUDIO = web.AppKey("studio", Studio)
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRequest:
-    """A request for pictures, read and found good."""
-
-    prompt: str
-    model: str
-    n: int
-    width: int
-    height: int
-    quality: str
-    transparent: bool
-    output_format: str
-    compression: int
-    user: str | None
-
-    @property
-    def size(self) -> str:
-        """The effective size, in OpenAI's notation."""
-        return f"{self.width}x{self.height}"
-
-
-async def generations(request: web.Request) -> Answer:
+async def generations(request: web.Request) -> Said:
     """Draws the prompt, as often as asked."""
-    wanted = parse(await field.read(request))
-    images = []
+    wanted = asked.read(await field.read(request), asked.GENERATION)
+    return await _answer(request.app[STUDIO], wanted, "image_generation")
+
+
+async def edits(request: web.Request) -> Said:
+    """Shows the pictures that came in, the area that the mask leaves open, and the prompt."""
+    form = await uploads.read(request)
+    if form.markup is not None and not models.marks(field.text(form.body, "model") or "gpt-image-2"):
+        raise Refusal("'markup' is not supported for this model.", param="markup", code="unsupported_parameter")
+    if form.markup is not None and form.mask is not None:
+        raise Refusal("'markup' can't be used with 'mask'.", param="markup", code="invalid_value")
+    sources, mask = await uploads.sources(form)
+    wanted = asked.read(form.body, asked.EDIT, sources, mask)
+    return await _answer(request.app[STUDIO], wanted, "image_edit")
+
+
+async def variations(request: web.Request) -> Said:
+    """The endpoint went with DALL-E; it reads the upload, as the real one does, and refuses."""
+    await uploads.read(request)
+    raise Refusal(
+        "The model 'dall-e-2' has been deprecated and image variations are no longer supported.",
+        param="model",
+        code="model_not_found",
+        status=404,
+    )
+
+
+async def _answer(studio: Studio, wanted: Wanted, name: str) -> Said:
+    if wanted.stream:
+        return Events(_frames(studio, wanted, name), billed=True)
+    drawn = []
     for index in range(wanted.n):
         # One after the other: several pictures at the largest size would hold hundreds of megabytes at once.
-        images.append({"b64_json": await asyncio.to_thread(_draw, wanted, index)})
+        drawn.append((await studio.pictures(wanted, index))[-1])
+    return _whole(wanted, drawn)
+
+
+def _whole(wanted: Wanted, drawn: Sequence[str]) -> Answer:
     output = wanted.n * usage.image_tokens(wanted.model, wanted.quality, wanted.width, wanted.height)
-    answer = {
+    answer: dict[str, Any] = {
         "created": int(time.time()),
-        "background": "transparent" if wanted.transparent else "opaque",
-        "data": images,
+        "background": wanted.background,
+        "data": [{"b64_json": one} for one in drawn],
         "output_format": wanted.output_format,
         "quality": wanted.quality,
         "size": wanted.size,
-        "usage": usage.of_images(wanted.prompt, output),
+        "usage": usage.of_images(wanted.prompt, output, _sizes(wanted)),
     }
+    if wanted.output_format == "svg":
+        answer["svg_usage"] = usage.of_svg(wanted.prompt, drawn[0], wanted.svg_model)
     if wanted.user:
         answer["safety_identifier"] = wanted.user
     return told(answer, billed=True)
 
 
-def parse(body: field.Body) -> ImageRequest:
-    """Reads the body, or refuses it as OpenAI would."""
-    for name in body:
-        if name not in _KNOWN:
-            raise field.unknown(name)
-    prompt = _prompt(body)
-    model = field.text(body, "model") or "gpt-image-2"
-    if model not in models.IMAGE:
-        raise unknown_model(model)
-    if field.flag(body, "stream"):
-        raise Refusal("Streaming images is not supported by the sandbox yet.", param="stream", code="unsupported_value")
-    n = field.whole(body, "n", 1, 10, default=1)
-    width, height = _size(body)
-    quality = field.choice(body, "quality", ("auto", *usage.qualities(model)), default="auto")
-    output_format = field.choice(body, "output_format", _FORMATS, default="png")
-    if output_format in ("gif", "svg"):
-        message = f"The sandbox does not draw {output_format} images yet."
-        raise Refusal(message, param="output_format", code="unsupported_value")
-    compression = field.whole(body, "output_compression", 0, 100, default=100)
-    background = field.choice(body, "background", ("transparent", "opaque", "auto"), default="auto")
-    _agree(body, output_format, compression, background)
-    field.choice(body, "moderation", ("low", "auto"), default="auto")
-    field.choice(body, "complexity", ("low", "medium", "high"), default="medium")
-    field.whole(body, "partial_images", 0, 3, default=0)
-    return ImageRequest(
-        prompt=prompt,
-        model=model,
-        n=n,
-        width=width,
-        height=height,
-        quality="medium" if quality == "auto" else quality,
-        transparent=background == "transparent",
-        output_format=output_format,
-        compression=compression,
-        user=field.text(body, "safety_identifier") or field.text(body, "user"),
-    )
+async def _frames(studio: Studio, wanted: Wanted, name: str) -> AsyncIterator[bytes]:
+    """Each picture's earlier states, then the picture, which says what all of it cost."""
+    per_image = usage.image_tokens(wanted.model, wanted.quality, wanted.width, wanted.height)
+    per_image += wanted.partials * usage.partial_tokens(wanted.model)
+    for index in range(wanted.n):
+        drawn = await studio.pictures(wanted, index)
+        for number, one in enumerate(drawn):
+            last = number == len(drawn) - 1
+            kind = f"{name}.{'completed' if last else 'partial_image'}"
+            value: dict[str, Any] = {
+                "type": kind,
+                "b64_json": one,
+                "created_at": int(time.time()),
+                "size": wanted.size,
+                "quality": wanted.quality,
+                "background": wanted.background,
+                "output_format": wanted.output_format,
+            }
+            if last:
+                value["usage"] = usage.of_images(wanted.prompt, per_image, _sizes(wanted), details=False)
+                if wanted.user:
+                    value["safety_identifier"] = wanted.user
+            else:
+                value["partial_image_index"] = number
+            yield event(value, kind)
 
 
-def _prompt(body: field.Body) -> str:
-    prompt = field.text(body, "prompt")
-    if prompt is None:
-        raise field.missing("prompt")
-    if not prompt:
-        message = "empty string. Expected a string with minimum length 1, but got an empty string instead."
-        raise Refusal(f"Invalid 'prompt': {message}", param="prompt", code="empty_string")
-    if len(prompt) > _LONGEST_PROMPT:
-        message = (
-            f"Expected a string with maximum length {_LONGEST_PROMPT}, but got one with length {len(prompt)} instead."
-        )
-        raise Refusal(f"Invalid 'prompt': string too long. {message}", param="prompt", code="string_above_max_length")
-    return prompt
+def _sizes(wanted: Wanted) -> list[tuple[int, int]]:
+    pictures = wanted.sources if wanted.mask is None else (*wanted.sources, wanted.mask)
+    return [(one.width, one.height) for one in pictures]
 
 
-def _size(body: field.Body) -> tuple[int, int]:
-    size = field.text(body, "size", "auto") or ""
-    if size == "auto":
-        return 1024, 1024
-    found = _SIZE.fullmatch(size)
-    if not found:
-        message = f"Invalid value: '{size}'. Supported values are: 'auto' and WIDTHxHEIGHT, as in '1536x1024'."
-        raise Refusal(message, param="size", code="invalid_value")
-    width, height = int(found[1]), int(found[2])
-    if width % 16 or height % 16:
-        wrong = "width and height must both be divisible by 16"
-    elif max(width, height) > 3 * min(width, height):
-        wrong = "the aspect ratio must be between 1:3 and 3:1"
-    elif max(width, height) > _LONGEST_EDGE or width * height > _MOST_PIXELS:
-        wrong = "the maximum supported resolution is 3840x2160"
-    else:
-        return width, height
-    raise Refusal(f"Invalid size '{size}': {wrong}.", param="size", code="invalid_value")
-
-
-def _agree(body: field.Body, output_format: str, compression: int, background: str) -> None:
-    """Refuses what is right by itself but not together."""
-    for name, needs in (("frame_count", "gif"), ("frame_duration_ms", "gif"), ("svg", "svg")):
-        if body.get(name) is not None:
-            raise Refusal(f"'{name}' is only supported with output_format={needs}.", param=name, code="invalid_value")
-    if output_format == "png" and compression < 100:
-        message = "Compression less than 100 is not supported for PNG output format"
-        raise Refusal(message, param="output_compression", code="invalid_png_output_compression")
-    if output_format == "jpeg" and background == "transparent":
-        message = "Transparent background is not supported for JPEG output format"
-        raise Refusal(message, param="background", code="invalid_value")
-
-
-def _draw(wanted: ImageRequest, index: int) -> str:
-    caption = f"{wanted.model} · {wanted.size} · {wanted.quality}"
-    if wanted.n > 1:
-        caption += f" · {index + 1} of {wanted.n}"
-    image = picture.draw(
-        wanted.prompt, caption, wanted.width, wanted.height, transparent=wanted.transparent, index=index
-    )
-    return base64.b64encode(picture.encode(image, wanted.output_format, wanted.compression)).decode("ascii")
-
-
-ROUTES: tuple[Route, ...] = (("POST", "/v1/images/generations", generations),)
+ROUTES: tuple[Route, ...] = (
+    ("POST", "/v1/images/generations", generations),
+    ("POST", "/v1/images/edits", edits),
+    ("POST", "/v1/images/variations", variations),
+)

@@ -30,6 +30,16 @@ CHAT = frozenset({"gpt-5", "gpt-5-mini"})
 IMAGE = frozenset(_CREATED) - CHAT
 
 
+def free_sizes(model: str) -> bool:
+    """Whether it draws any size, and not three alone."""
+    return model.startswith(("gpt-image-2-", "gpt-image-2.5-")) or model == "gpt-image-2"
+
+
+def marks(model: str) -> bool:
+    """Whether it takes a markup overlay."""
+    return model.startswith("gpt-image-2.5-")
+
+
 async def listing(request: web.Request) -> Answer:
     """GET /v1/models."""
     return told({"object": "list", "data": [_model(name) for name in _CREATED]})

@@ -1,0 +1,1 @@
+"""The price book. What it begins with is `seed.toml`: data, which others may read without importing code of ours."""
