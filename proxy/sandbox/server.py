@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from . import SandboxError
 from .answer import Endpoint
 from .drawing.studio import Studio
-from .endpoints import chat, images, models
+from .endpoints import chat, embeddings, files, images, models, moderations, realtime, responses
 from .exchange import SAID, exchange
 from .house import HOUSE, House
 from .stored import STORED, Stored
@@ -28,11 +28,13 @@ def build(house: House) -> web.Application:
     app[HOUSE] = house
     app[STORED] = Stored()
     app[images.STUDIO] = Studio()
-    for part in (models, images, chat):
+    for part in (models, images, chat, responses, moderations, embeddings, files):
         for method, path, endpoint in part.ROUTES:
             app.router.add_route(method, path, _handler(endpoint))
             if method == "GET":
                 app.router.add_route("HEAD", path, _handler(endpoint))
+    app.router.add_get("/v1/realtime", realtime.session, allow_head=False)
+    app.on_shutdown.append(realtime.close)
     return app
 
 

@@ -46,7 +46,7 @@ def edit(
     strip = round(unit * 0.16) + gap if len(inputs) > 1 else 0
     first = inputs[0].convert("RGBA")
     if mask is not None:
-        first = _lit(first, mask, _tone(hue + 0.5, 0.55, 0.9))
+        first = lit(first, mask, hue)
     _hang(image, first, (gap, gap, width - gap, height - foot - strip), hue)
     across = max(1, len(inputs) - 1)
     wide = min((width - gap) // across - gap, strip * 2)
@@ -174,8 +174,10 @@ def _checks(size: tuple[int, int]) -> Image.Image:
     return checks.convert("RGB")
 
 
-def _lit(image: Image.Image, mask: Image.Image, colour: Colour) -> Image.Image:
+def lit(image: Image.Image, mask: Image.Image, hue: float) -> Image.Image:
     """What is transparent in the mask is to be drawn anew: tinted, and outlined."""
+    colour = _tone(hue + 0.5, 0.55, 0.9)
+    image = image.convert("RGBA")
     opened = ImageOps.invert(mask.convert("RGBA").getchannel("A").resize(image.size))
     tinted = Image.blend(image, Image.new("RGBA", image.size, (*colour, 255)), 0.45)
     thick = max(3, min(image.size) // 100) | 1

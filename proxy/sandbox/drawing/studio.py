@@ -35,7 +35,7 @@ class Studio:
         key = (replace(wanted, user=None, sources=(), mask=None), tuple(one.digest for one in came_in), index)
         made = self._made.get(key)
         if made is None:
-            made = await asyncio.to_thread(_draw, wanted, index)
+            made = await asyncio.to_thread(draw, wanted, index)
             self._keep(key, made)
         else:
             self._made.move_to_end(key)
@@ -57,7 +57,8 @@ def opened(source: Source) -> Image.Image:
     return image
 
 
-def _draw(wanted: Wanted, index: int) -> tuple[str, ...]:
+def draw(wanted: Wanted, index: int) -> tuple[str, ...]:
+    """The picture of that number in base64, after its earlier states; for a thread."""
     caption = f"{wanted.model} · {wanted.size} · {wanted.quality}"
     if wanted.n > 1:
         caption += f" · {index + 1} of {wanted.n}"
@@ -72,6 +73,9 @@ def _draw(wanted: Wanted, index: int) -> tuple[str, ...]:
         image = picture.draw(
             wanted.prompt, caption, wanted.width, wanted.height, transparent=wanted.transparent, index=index
         )
+        if wanted.mask is not None:
+            marked = picture.lit(image, opened(wanted.mask), picture.hue_of(wanted.prompt, index))
+            image = marked if wanted.transparent else marked.convert("RGB")
     if wanted.output_format == "gif":
         return (_base64(_film(image, wanted, index)),)
     states = [picture.partial(image, stage) for stage in range(wanted.partials)]

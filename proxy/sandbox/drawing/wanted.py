@@ -89,9 +89,14 @@ class Wanted:
 
 
 def read(
-    body: field.Body, known: frozenset[str], sources: tuple[Source, ...] = (), mask: Source | None = None
+    body: field.Body,
+    known: frozenset[str],
+    sources: tuple[Source, ...] = (),
+    mask: Source | None = None,
+    *,
+    judged: bool = True,
 ) -> Wanted:
-    """Reads the fields, or refuses them."""
+    """Reads the fields, or refuses them; `judged`: the prompt, too, where marker words forbid it."""
     for name in body:
         if name not in known:
             raise field.unknown(name)
@@ -114,7 +119,8 @@ def read(
     svg_model = _svg(body)
     _agree(body, output_format, compression, background, n, mask)
     _fidelity(body, model)
-    judge(prompt, lenient=moderation == "low")
+    if judged:
+        judge(prompt, lenient=moderation == "low")
     return Wanted(
         prompt=prompt,
         model=model,

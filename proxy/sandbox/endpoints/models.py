@@ -25,14 +25,29 @@ _CREATED = {
     "chatgpt-image-latest": 1765843200,
     "gpt-5": 1754524800,
     "gpt-5-mini": 1754524800,
+    "gpt-5.5": 1776902400,
+    "gpt-realtime": 1756339200,
+    "omni-moderation-latest": 1731715200,
+    "omni-moderation-2024-09-26": 1727308800,
+    "text-moderation-latest": 1651363200,
+    "text-moderation-stable": 1651363200,
+    "text-embedding-3-small": 1705968000,
+    "text-embedding-3-large": 1705968000,
+    "text-embedding-ada-002": 1670544000,
 }
-CHAT = frozenset({"gpt-5", "gpt-5-mini"})
-IMAGE = frozenset(_CREATED) - CHAT
+CHAT = frozenset({"gpt-5", "gpt-5-mini", "gpt-5.5"})
+REALTIME = frozenset({"gpt-realtime"})
+MODERATION = frozenset(name for name in _CREATED if "-moderation-" in name)
+EMBEDDING = frozenset(name for name in _CREATED if name.startswith("text-embedding-"))
+IMAGE = frozenset(name for name in _CREATED if "-image-" in name)
 
 
 def free_sizes(model: str) -> bool:
-    """Whether it draws any size, and not three alone."""
-    return model.startswith(("gpt-image-2-", "gpt-image-2.5-")) or model == "gpt-image-2"
+    """Whether it draws any size, and not three alone.
+
+    2.6 is not said to, nor said not to; the tool of the Responses API draws with it, and small ones make quick tests.
+    """
+    return model.startswith("gpt-image-2")
 
 
 def marks(model: str) -> bool:
