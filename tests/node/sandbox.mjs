@@ -56,6 +56,29 @@ const examples = {
     addsUp(answer.usage);
   },
 
+  async images_stream() {
+    const asked = { model: 'gpt-image-2', prompt: 'a fox', size: '128x128', stream: true, partial_images: 2 };
+    const events = await collect(await client.images.generate(asked));
+    assert.deepEqual(
+      events.map((event) => event.type),
+      ['image_generation.partial_image', 'image_generation.partial_image', 'image_generation.completed'],
+    );
+    events.forEach((event) => isPng(event.b64_json));
+    addsUp(events[2].usage);
+  },
+
+  async images_edit() {
+    const made = await client.images.generate({ model: 'gpt-image-2', prompt: 'a fox', size: '64x64' });
+    const png = Buffer.from(made.data[0].b64_json, 'base64');
+    const file = (name) => toFile(png, name, { type: 'image/png' });
+    const image = [await file('a.png'), await file('b.png')];
+    const one = await client.images.edit({ model: 'gpt-image-2', image: image[0], prompt: 'a hat', size: '64x64' });
+    const two = await client.images.edit({ model: 'gpt-image-2', image, prompt: 'a hat', size: '64x64' });
+    isPng(one.data[0].b64_json);
+    assert.notEqual(one.data[0].b64_json, two.data[0].b64_json);
+    assert.equal(two.usage.input_tokens_details.image_tokens, 2 * one.usage.input_tokens_details.image_tokens);
+  },
+
   async chat() {
     const completion = await client.chat.completions.create({
       model: 'gpt-5.5',

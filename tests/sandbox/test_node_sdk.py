@@ -16,6 +16,8 @@ NODE = Path(__file__).parent.parent / "node"
 EXAMPLES = [
     "models",
     "images",
+    "images_stream",
+    "images_edit",
     "chat",
     "chat_stream",
     "chat_tools",
