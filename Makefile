@@ -37,9 +37,6 @@ $(VENV)/.ready-run: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
 	$(PIP) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.ready-demo: $(VENV)/.ready-run  ## One image request from end to end, offline.
-	$(BIN)/framegate demo
-
-test: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
+$(VENV)/.ready-test: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
 	$(PIP) --editable '.[demo,test,suite]'
 	@touch $@ $(VENV)/.ready-run
