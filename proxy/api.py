@@ -22,6 +22,10 @@ from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Size
 from .openai.endpoint import endpoint
 from .openai.models import narrowed
+from .openai.multipart import Part, parts
+from .openai.operation import Operation, Tool, operation
+from .openai.operation_texts import Image, Text, Unseen
+from .openai.rewrite import with_field, without_field
 
 __all__ = [
     "CALLER",
@@ -42,9 +46,12 @@ __all__ = [
     "Exchange",
     "Forward",
     "Headers",
+    "Image",
     "Log",
     "Message",
+    "Operation",
     "Outcome",
+    "Part",
     "Plugin",
     "ProxyError",
     "Rejected",
@@ -60,8 +67,15 @@ __all__ = [
     "Span",
     "Store",
     "StoreError",
+    "Text",
+    "Tool",
+    "Unseen",
     "UpstreamError",
     "Upstreams",
     "endpoint",
     "narrowed",
+    "operation",
+    "parts",
+    "with_field",
+    "without_field",
 ]

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
 
 from .errors import BodyConsumed, BodyTooLarge
+
+if TYPE_CHECKING:
+    from .keep import Kept
 
 
 class Body:
     """A body of `length` bytes (None: nobody knows yet). This one is empty; others say how they are read."""
 
-    __slots__ = ("_keeper",)
+    __slots__ = ("_keeper", "_seen")
+    _seen: Any
     length: int | None = 0
+
+    @property
+    def kept(self) -> Kept | None:
+        """The kept body that was made of this one, if any."""
+        return getattr(self, "_keeper", None)
+
+    @property
+    def seen(self) -> Any:
+        """What somebody who read this body left for the next who asks; None if nobody did."""
+        return getattr(self.kept or self, "_seen", None)
+
+    @seen.setter
+    def seen(self, what: Any) -> None:
+        holder = self.kept or self
+        holder._seen = what
 
     def now(self) -> bytes | None:
         """All of it, when it is here already and untouched; else None."""
@@ -61,18 +81,13 @@ class Body:
         try:
             return self._keeper
         except AttributeError:
-            self._keeper: Body = Kept(self, memory=memory, limit=limit)
+            self._keeper: Kept = Kept(self, memory=memory, limit=limit)
             return self._keeper
-
-    @property
-    def kept(self) -> bool:
-        """Whether it was asked to be kept, and has not let go since."""
-        return hasattr(self, "_keeper")
 
     async def aclose(self) -> None:
         """Let go of what is behind it; again and again if you like."""
-        if self.kept:
-            keeper = self._keeper
+        keeper = self.kept
+        if keeper is not None:
             del self._keeper
             await keeper.aclose()
 

@@ -50,6 +50,11 @@ class Kept(Body):
         self._error: BaseException | None = None
         self._closed = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything has come, or an end."""
+        return self._end or self._size != 0 or self._error is not None
+
     def now(self) -> bytes | None:
         """All of it, once it has all come and is still in memory."""
         if self._end and self._file is None and self._size >= 0 and not self._closed:

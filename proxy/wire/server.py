@@ -64,7 +64,11 @@ class ClientBody(Body):
                 yield data
             return
         if self._read:
-            raise BodyConsumed
+            if self.kept is None or not self.kept.begun:
+                raise BodyConsumed
+            async for piece in self.kept:  # which began to read: what it holds is this body
+                yield piece
+            return
         self._read = True
         if self._expects and self._connection.transport is not None:
             self._connection.transport.write(CONTINUE)

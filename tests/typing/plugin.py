@@ -13,7 +13,9 @@ from proxy.api import (
     Duration,
     Exchange,
     Forward,
+    Image,
     Message,
+    Operation,
     Outcome,
     Plugin,
     Rejected,
@@ -23,6 +25,11 @@ from proxy.api import (
     Services,
     Size,
     Slot,
+    Text,
+    operation,
+    parts,
+    with_field,
+    without_field,
 )
 
 SEEN: Slot[int] = Slot("seen")
@@ -58,6 +65,16 @@ class Everything(Plugin):
         kept = request.body.keep(memory=64 * 1024, limit=self.limit)
         assert_type(kept, Body)
         assert_type(await kept.read(self.limit), bytes)
+        asked = await operation(request, prefix="/v1")
+        assert_type(asked, Operation)
+        assert_type(asked.model, str | None)
+        assert_type(asked.prompts, tuple[Text, ...])
+        assert_type(asked.images, tuple[Image, ...])
+        if asked.kind == "generate" and asked.capability == "image" and not asked.unseen:
+            request = await without_field(await with_field(request, "tools[0].model", "m"), ("tools", 0, "size"))
+        async for part in parts(request.body, request.headers.get("content-type")):
+            assert_type(part.filename, str | None)
+            assert_type(await part.body.read(1), bytes)
         response = await forward(request.with_body(kept).with_headers(x_seen="yes").to("other"))
         response.facts[SEEN] = 2
         return response.through(self.upper, outward=self.said)

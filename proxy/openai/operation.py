@@ -1,0 +1,289 @@
+"""What a request asks: read once, from JSON, multipart, query and path, as the upstream will read it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ..model.body import EMPTY
+from ..model.errors import Rejected
+from ..model.message import Request
+from .multipart import Part, parameters, parts
+from .operation_body import KEPT, gather, kept
+from .operation_path import Asked, Kind, asked, form, plain, short
+from .operation_texts import ELSEWHERE, MARKS, PICTURES, SETTINGS, Image, Text, Texts, Unseen
+
+Capability = Literal["image", "text", "audio", "embeddings", "other"]
+
+LIMIT = 64 * 2**20  # of JSON, and of all form fields together
+MOST = 128  # n: images allow 10, chat 128
+CAPABILITIES: dict[Kind, Capability] = {
+    "generate": "image",
+    "edit": "image",
+    "variation": "image",
+    "chat": "text",
+    "completion": "text",
+    "response": "text",
+    "embedding": "embeddings",
+    "audio": "audio",
+    "realtime": "audio",
+}
+FREE = frozenset(("chat", "completion", "response", "embedding", "moderation"))  # to repeat, but for what they draw
+DRAWING = frozenset(("generate", "edit", "variation"))
+COUNTED = DRAWING | {"chat", "completion"}  # where n means something
+ALWAYS = ("model", "user", "safety_identifier")  # what must be text wherever it stands
+DRAWN = ("size", "quality", "background", "output_format", "response_format")  # and what must be where it prices
+STRINGS = (*ALWAYS, *DRAWN)
+DECIDING = frozenset((*STRINGS, "n", "stream", "prompt"))
+_LITERAL = re.compile(r"-?[0-9.]{1,20}|true|false|null")  # what JSON would not have as a string
+_COUNT = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class Tool(NamedTuple):
+    """A tool that a model is given; for "image_generation", also what it is to draw with."""
+
+    path: str
+    type: str
+    model: str | None = None
+    size: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    output_format: str | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Operation:
+    """What one request asks. What was not given is None; what can't be seen is named in `unseen`."""
+
+    kind: Kind
+    capability: Capability
+    paid: bool  # may it cost again to ask again?
+    model: str | None = None
+    n: int = 1
+    size: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    output_format: str | None = None
+    response_format: str | None = None
+    stream: bool = False
+    user: str | None = None
+    safety_identifier: str | None = None
+    texts: tuple[Text, ...] = ()  # every text that a model reads
+    images: tuple[Image, ...] = ()  # every picture that it is given
+    tools: tuple[Tool, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+
+    @property
+    def prompts(self) -> tuple[Text, ...]:
+        """The texts in the user's name: what is asked for, rather than what is said around it."""
+        return tuple([text for text in self.texts if text.role == "user"])
+
+    def __repr__(self) -> str:
+        # What somebody asks a model for is not for logs.
+        held = f"{len(self.texts)} texts, {len(self.images)} images, {len(self.unseen)} unseen"
+        return f"Operation({self.kind}, model={self.model!r}, n={self.n}, {held})"
+
+
+async def operation(request: Request, *, limit: int = LIMIT, prefix: str = "/v1") -> Operation:
+    """What this request asks; asked again, the same answer without reading again.
+
+    Raises Rejected for what its readers could read differently, and for an encoding that can't be read here. JSON over
+    the limit is not read: that is in `unseen`. The request may be forwarded afterwards, as it is.
+    """
+    body = request.body
+    named = request.headers.getall
+    key = (request.method, request.target, named("content-type"), named("content-encoding"), limit, prefix)
+    if (seen := body.seen) is not None and seen[0] == key:
+        return seen[1]  # type: ignore[no-any-return]
+    told = asked(request, prefix)
+    texts = Texts()
+    if body.length == 0:
+        found = _made(request, told, {}, texts)
+    elif (how := form(request, told.kind)) == "json":
+        found = await _json(request, told, limit)
+    elif how == "multipart":
+        found = await _multipart(request, told, limit)
+    else:
+        texts.unseen.append(Unseen("", "the body: it is neither JSON nor a form"))
+        found = _made(request, told, {}, texts)
+    if body is not EMPTY:
+        body.seen = (key, found)
+    return found
+
+
+async def _json(request: Request, told: Asked, limit: int) -> Operation:
+    reading = await gather(request.body, limit)
+    if reading is None:
+        texts = Texts()
+        texts.unseen.append(Unseen("", f"the body: it is larger than {limit} bytes"))
+        return _made(request, told, {}, texts)
+    texts = Texts(reading.nonce, reading.holes)
+    fields = reading.value
+    if type(fields) is dict:
+        for name in fields:
+            if name not in DECIDING:
+                _case(name)
+    elif told.kind == "other":
+        fields = {"": fields}
+    else:
+        raise Rejected("The body is not a JSON object.")
+    texts.fields(fields)
+    return _made(request, told, fields, texts)
+
+
+async def _multipart(request: Request, told: Asked, limit: int) -> Operation:
+    texts = Texts()
+    fields: dict[str, Any] = {}
+    if request.body.length is not None and request.body.length > KEPT:
+        texts.unseen.append(Unseen("", f"the body: it is larger than {KEPT} bytes"))
+        return _made(request, told, {}, texts)
+    names: set[str] = set()
+    left = limit
+    content_type = request.headers.get("content-type")
+    async for part in parts(kept(request.body), content_type):
+        name = part.name
+        if name in names and not name.endswith("[]"):
+            raise Rejected(f"The form field {short(name)} is given twice; give it once.", param=name[:64])
+        names.add(name)
+        value = await _value(part, left)
+        if value is None:
+            _upload(part, told.kind, texts)
+            continue
+        left -= len(value)
+        base, bracket, _ = name.partition("[")
+        if base in DECIDING:
+            if bracket:
+                raise Rejected(f"The form field {base!r} takes one value; send it without brackets.", param=base)
+            fields[base] = _typed(base, value, told.kind)
+        else:
+            _case(base)
+        if name == "_charset_":  # RFC 7578 §4.6
+            plain({"charset": value.encode()})
+        elif base in PICTURES:
+            texts.image(value, name)
+        elif base in ELSEWHERE:
+            texts.fields({base: value})
+        elif base == "prompt" or not (_setting(name) or _LITERAL.fullmatch(value)):
+            texts.text(value, name, "user")
+    return _made(request, told, fields, texts)
+
+
+async def _value(part: Part, limit: int) -> str | None:
+    """The text of a form field; None for an upload, whose bytes are passed over."""
+    kind, found = parameters(part.content_type) if part.content_type else ("text/plain", {})
+    if part.filename is None and (kind.startswith("text/") or kind == "application/json"):
+        plain(found)
+        try:
+            return (await part.body.read(limit)).decode()
+        except UnicodeDecodeError:
+            raise Rejected(f"The form field {short(part.name)} is not UTF-8.", param=part.name[:64]) from None
+    base = part.name.partition("[")[0]
+    if base.lower() in DECIDING or base in SETTINGS:
+        raise Rejected(f"The form field {short(base)} must be text, not a file.", param=base)
+    async for _ in part.body:
+        pass
+    return None
+
+
+def _setting(name: str) -> bool:
+    """Whether a form field says how, not what: `include[]`, `svg[model]`."""
+    base, _, inner = name.removesuffix("[]").partition("[")
+    return inner.rpartition("[")[2].rstrip("]") in MARKS if inner else base in SETTINGS
+
+
+def _upload(part: Part, kind: Kind, texts: Texts) -> None:
+    media = part.content_type.lower() if part.content_type else None
+    if (kind in DRAWING and part.name.partition("[")[0] in PICTURES) or (media or "").startswith("image/"):
+        place = (part.data, part.end - part.data)
+        texts.images.append(Image(part.name, "upload", part.filename or "", media, *place))
+    else:
+        texts.unseen.append(Unseen(part.name, "an uploaded file"))
+
+
+def _made(request: Request, told: Asked, fields: dict[str, Any], texts: Texts) -> Operation:
+    """The whole, from what path, query and fields say."""
+    kind, get = told.kind, fields.get
+    drawing = kind in DRAWING
+    said = {name: _string(fields[name], name, strict=drawing or name in ALWAYS) for name in STRINGS if name in fields}
+    model = said.get("model")
+    if model is not None and told.model is not None and model != told.model:
+        raise Rejected("The query and the body name different models; name one.", param="model")
+    n = get("n")
+    if n is None or kind not in COUNTED:
+        n = 1
+    elif type(n) is not int or not 0 < n <= MOST:
+        raise Rejected(f"'n' must be a whole number from 1 to {MOST}.", param="n")
+    stream = get("stream")
+    if stream is not None and type(stream) is not bool:
+        raise Rejected("'stream' must be true or false.", param="stream")
+    prompt = get("prompt")
+    if drawing:
+        _string(prompt, "prompt")
+    tools = _tools(get("tools"))
+    capability = CAPABILITIES.get(kind, "other")
+    paid = kind not in FREE and request.method not in ("GET", "HEAD")
+    if request.method == "GET" and kind in ("realtime", "response"):
+        paid = True
+        texts.unseen.append(Unseen("", "what is said on the socket"))
+    modalities = get("modalities")
+    if type(modalities) is list and ("image" in modalities or "audio" in modalities):
+        paid = True
+        capability = "image" if "image" in modalities else capability
+    if any(tool.type == "image_generation" for tool in tools):
+        capability, paid = "image", True
+    if type(prompt) is dict:  # a prompt that is kept upstream may bring tools of its own
+        paid = True
+    said["model"] = told.deployment or model or told.model
+    return Operation(
+        kind,
+        capability,
+        paid,
+        n=n,
+        stream=bool(stream),
+        texts=tuple(texts.texts),
+        images=tuple(texts.images),
+        tools=tools,
+        unseen=tuple(texts.unseen),
+        **said,
+    )
+
+
+def _tools(value: Any) -> tuple[Tool, ...]:
+    found = []
+    for index, tool in enumerate(value if type(value) is list else ()):
+        sort = tool.get("type") if type(tool) is dict else None
+        if sort == "image_generation":
+            path = f"tools[{index}]"
+            names = ("model", *DRAWN[:4])
+            found.append(Tool(path, sort, *[_string(tool.get(name), f"{path}.{name}") for name in names]))
+        elif type(sort) is str:
+            found.append(Tool(f"tools[{index}]", sort))
+    return tuple(found)
+
+
+def _string(value: Any, name: str, *, strict: bool = True) -> str | None:
+    if value is None or type(value) is str:
+        return value
+    if strict:
+        raise Rejected(f"'{name}' must be a string.", param=name)
+    return None
+
+
+def _typed(name: str, value: str, kind: Kind) -> str | int | bool:
+    """A form field as what JSON would have made of it."""
+    if name == "n" and kind in COUNTED:
+        if not _COUNT.fullmatch(value):
+            raise Rejected(f"'n' must be a whole number from 1 to {MOST}.", param="n")
+        return int(value)
+    if name == "stream":
+        if value.lower() not in ("true", "false"):
+            raise Rejected("'stream' must be true or false.", param="stream")
+        return value.lower() == "true"
+    return value
+
+
+def _case(name: str) -> None:
+    """Refuse a field that differs from a deciding one by its case: some upstreams take it for that one."""
+    if name.lower() in DECIDING and name not in DECIDING:
+        raise Rejected(f"The field {short(name)} can be read in two ways; write it {name.lower()!r}.", param=name)
