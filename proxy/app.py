@@ -209,7 +209,7 @@ async def _dial(config: Config) -> list[str]:
     house = House(config, log=make("text"))
     complaints = []
     for name in config.upstreams:
-        wire = build.upstream(config, name, house.clock).wire
+        wire = build.upstream(config, name, house.clock, environ=house.state.environ).wire
         try:
             await wire.dial()
         except UpstreamError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .core import proxies
 from .core.chain import Inner
 from .core.credential import Credential
 from .core.engine import Engine, Generation, Lane, Placed
@@ -35,7 +37,7 @@ async def generation(
 
     `make` stands in for `upstream`, where a test has wires of its own.
     """
-    make = make or upstream
+    make = make or partial(upstream, environ=state.environ)
     upstreams = Upstreams({name: make(config, name, clock, engine.mark) for name in config.upstreams}, log)
     made = Generation(upstreams)
     placed = {
@@ -56,8 +58,10 @@ async def generation(
     return made
 
 
-def upstream(config: Config, name: str, clock: Clock, mark: str = "") -> Upstream:
-    """One upstream: its wire, and its credential where there is one."""
+def upstream(
+    config: Config, name: str, clock: Clock, mark: str = "", *, environ: Mapping[str, str] | None = None
+) -> Upstream:
+    """One upstream: its wire, and its credential where there is one. `environ` may name a proxy on the way."""
     table = config.upstreams[name]
     wire = Wire(
         table.base_url,
@@ -65,7 +69,9 @@ def upstream(config: Config, name: str, clock: Clock, mark: str = "") -> Upstrea
         connect_timeout=table.connect_timeout,
         first_byte_timeout=table.first_byte_timeout,
         idle_timeout=table.idle_timeout,
+        max_connections=table.max_connections,
         ca_file=table.ca_file,
+        proxy=proxies.find(table.proxy, table.base_url, environ or {}),
     )
     swaps = config.has_credential(name)
     layers: tuple[tuple[str, Inner], ...] = ()

@@ -25,7 +25,7 @@ class State:
 
     def __init__(self, config: Config, environ: Mapping[str, str], clock: Clock) -> None:
         self._path = config.store.path
-        self._environ = environ
+        self.environ = environ
         self._clock = clock
         self._lock = asyncio.Lock()
         self._store: Store | None = None
@@ -43,7 +43,7 @@ class State:
         """The vault with the master keys that were given, or made beside the store."""
         from .store.vault import Vault, masters
 
-        return Vault(masters(self._environ, self._path.parent))
+        return Vault(masters(self.environ, self._path.parent))
 
     async def pepper(self) -> bytes:
         """What key hashes are made with. Raises StoreError when the store was written under another master key."""

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..model.slots import CALLER
-from . import order
+from . import order, proxies
 from .settings import Complaint, Reader
 from .tables import RouteTable
 from .words import at, nearest
@@ -23,6 +23,11 @@ def whole(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str,
     _names(reader, config, raw, routes)
     if config.server.loop == "uvloop" and find_spec("uvloop") is None:
         reader.complain("server.loop", "uvloop is not installed; pip install 'framegate[speed]'")
+    for name, upstream in config.upstreams.items():
+        try:
+            proxies.find(upstream.proxy, upstream.base_url, reader.environ)
+        except ValueError as exc:
+            reader.complain(at(at("upstreams", name), "proxy"), str(exc))
     # A chain that could not be read says nothing about what it lacks.
     unread = {complaint.where.partition(".chain")[0] for complaint in reader.complaints if ".chain" in complaint.where}
     read = {

@@ -11,10 +11,10 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..model.plugin import Plugin
 from ..model.values import Duration, Secret, Size
-from . import registry, routes
+from . import proxies, registry, routes
 from .limit import NO_LIMITS, Limits
 from .settings import Plain, SecretOrPlain, Several
-from .words import hidden
+from .words import SECRET_FORM, hidden
 
 Endpoint = Literal["inference", "stored", "batches", "fine-tuning", "client-secrets", "organization", "*"]
 
@@ -23,6 +23,7 @@ NOT_OURS_TO_SET = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer", "keep-alive")
 )
 MOST_WORKERS = 128  # more is a slip of the finger
+ENVIRONMENT = Plain("env")  # HTTPS_PROXY and its like say what proxy there is
 SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|(^|-)key$", re.IGNORECASE)
 
 
@@ -167,6 +168,8 @@ class UpstreamTable:
     first_byte_timeout: Duration = 600.0
     idle_timeout: Duration = 300.0
     ca_file: Path | None = None
+    proxy: SecretOrPlain = ENVIRONMENT
+    max_connections: int = 0  # 0: as many as are wanted
 
     def __post_init__(self) -> None:
         url = _url("base_url", self.base_url)
@@ -186,7 +189,23 @@ class UpstreamTable:
                     raise ValueError(f"headers: '{name}' holds a line break or another control character")
         if self.ca_file is not None:
             _certificates(self.ca_file)
+        self._check_proxy()
+        if self.max_connections < 0:
+            raise ValueError("max_connections must be at least 1, or 0 for no limit")
         _longer_than_nothing(self, "connect_timeout", "first_byte_timeout", "idle_timeout")
+
+    def _check_proxy(self) -> None:
+        text = self.proxy.reveal()
+        if text in ("env", "none"):
+            return
+        try:
+            if "://" not in text:
+                raise ValueError("it is no URL")
+            credential = proxies.Proxy.parse(text).credential
+        except ValueError as exc:
+            raise ValueError(f"proxy can't be used: {exc}; write {proxies.WANTED}") from exc
+        if credential is not None and isinstance(self.proxy, Plain):
+            raise ValueError(f"proxy holds a user or a password; write the whole URL as {SECRET_FORM}")
 
     @property
     def has_credential(self) -> bool:

@@ -13,7 +13,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import aiohappyeyeballs
 
+from ..core.proxies import Proxy
 from ..model.errors import UpstreamError
+from . import tls, tunnel
 
 DNS_LIFE = 30.0  # seconds an answer of the resolver is used: short, because providers move
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -22,16 +24,30 @@ P = TypeVar("P", bound=asyncio.Protocol)
 class Address:
     """Where an upstream is, taken apart once."""
 
-    __slots__ = ("_known", "_until", "context", "header", "host", "port", "prefix", "query", "tls")
+    __slots__ = (
+        "_known",
+        "_until",
+        "authority",
+        "context",
+        "header",
+        "host",
+        "port",
+        "prefix",
+        "proxy",
+        "query",
+        "tls",
+    )
 
-    def __init__(self, base_url: str, *, ca_file: Path | None = None) -> None:
+    def __init__(self, base_url: str, *, ca_file: Path | None = None, proxy: Proxy | None = None) -> None:
         url: SplitResult = urlsplit(base_url)
         self.tls = url.scheme == "https"
         self.host = url.hostname or ""
+        self.proxy = proxy
         usual = 443 if self.tls else 80
         self.port = url.port or usual
         name = f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode("ascii")
-        self.header = (name if self.port == usual else f"{name}:{self.port}").encode("ascii")
+        self.authority = f"{name}:{self.port}".encode("ascii")
+        self.header = name.encode("ascii") if self.port == usual else self.authority
         self.prefix = url.path.rstrip("/")
         self.query = url.query
         self.context: ssl.SSLContext | None = None
@@ -54,34 +70,40 @@ class Address:
     async def connect(self, make: Callable[[], P], *, timeout: float, now: Callable[[], float]) -> P:
         """A new connection; raises UpstreamError, which says "not sent", when there is none in time."""
         loop = asyncio.get_running_loop()
+        none = "no connection" if self.proxy is None else "no connection through the proxy"
         try:
             async with asyncio.timeout(timeout):
                 infos = await self._resolve(loop, now)
                 sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
                 try:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    _, made = await loop.create_connection(
-                        make, sock=sock, ssl=self.context, server_hostname=self.host if self.context else None
-                    )
+                    if self.proxy is not None:
+                        await tunnel.dig(loop, sock, self.proxy, self.authority)
+                    if self.context is None:
+                        _, made = await loop.create_connection(make, sock=sock)
+                    else:
+                        raw, _ = await loop.create_connection(tls.Young, sock=sock)
+                        made = await tls.wrap(raw, make, self.context, self.host)
                 except BaseException:
                     sock.close()
                     raise
                 return made
         except TimeoutError as exc:
             self._until = 0.0  # as below
-            raise UpstreamError("no connection in time", sent=False, timeout=True) from exc
+            raise UpstreamError(f"{none} in time", sent=False, timeout=True) from exc
         except ssl.SSLCertVerificationError as exc:
             why = exc.verify_message.partition(",")[0]  # behind the comma stands the host's name
             raise UpstreamError(f"the certificate can't be verified: {why}", sent=False) from exc
         except (OSError, ssl.SSLError) as exc:
             self._until = 0.0  # ask the resolver anew: the upstream may have moved
-            raise UpstreamError(f"no connection: {_why(exc)}", sent=False) from exc
+            raise UpstreamError(f"{none}: {_why(exc)}", sent=False) from exc
 
     async def _resolve(
         self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]
     ) -> list[aiohappyeyeballs.AddrInfoType]:
         if self._until < now():
-            found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            to = self.proxy or self
+            found = await loop.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
             self._known = [(family, kind, proto, "", address) for family, kind, proto, _, address in found]
             self._until = now() + DNS_LIFE
         return list(self._known)

@@ -13,10 +13,11 @@ import logging
 import select
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
-from aiohttp import web
+from aiohttp import BaseConnector, web
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpRequestParser, HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -26,7 +27,18 @@ from aiohttp.web_request import BaseRequest
 from ..model.errors import ClientLeft, ProxyError, Rejected, RequestTimeout
 from ..model.exchange import Client, Exchange
 
-__all__ = ["CLOSED", "EMPTY_PAYLOAD", "KEPT", "Connection", "Incoming", "Listener", "StreamReader", "Upgrade", "whole"]
+__all__ = [
+    "CLOSED",
+    "EMPTY_PAYLOAD",
+    "KEPT",
+    "Connection",
+    "Dialler",
+    "Incoming",
+    "Listener",
+    "StreamReader",
+    "Upgrade",
+    "whole",
+]
 
 TESTED = ((3, 14, 3), (3, 15, 0))
 LIMIT = 2**16  # bytes that a stream reader holds before it pauses its socket (twice this at the most)
@@ -415,6 +427,44 @@ def _why(exc: BaseException | None) -> str:
     if isinstance(exc, HttpProcessingError):
         return "The request can't be read: its headers or its framing are not valid HTTP/1.1."
     return "The request can't be read."
+
+
+class Lender(Protocol):
+    """Who makes connections and counts them."""
+
+    lent: set[object]
+
+    async def lend(self, make: Callable[[], Lent]) -> Lent: ...
+    def returned(self, one: object) -> None: ...
+
+
+class Dialler(BaseConnector):
+    """Connections for aiohttp's client that are made as ours are: one way to an upstream, with one set of words."""
+
+    def __init__(self, lender: Lender) -> None:
+        super().__init__(limit=0, force_close=True)
+        self._lender = lender
+
+    async def _create_connection(self, req: object, traces: object, timeout: object) -> ResponseHandler:
+        return await self._lender.lend(lambda: Lent(self._loop, self._lender))
+
+
+class Lent(ResponseHandler):
+    """A connection of aiohttp's client, counted from its first moment to its last."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, lender: Lender) -> None:
+        super().__init__(loop)
+        self._lender = lender
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It stands."""
+        self._lender.lent.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It is gone."""
+        super().connection_lost(exc)
+        self._lender.returned(self)
 
 
 class Listener(web.Server):

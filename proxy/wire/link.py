@@ -26,6 +26,7 @@ class Pool(Protocol):
 
     def now(self) -> float: ...
     def rest(self, link: Link) -> None: ...
+    def lost(self, link: Link) -> None: ...
 
 
 class Question:
@@ -367,7 +368,7 @@ class Link(asyncio.Protocol):
             question = self.question
         self.idle_since = INF
         self.transport = None
-        self._pool.links.discard(self)
+        self._pool.lost(self)
         drain, self._drain = self._drain, None
         if drain is not None and not drain.done():
             drain.cancel()
@@ -390,14 +391,13 @@ class Link(asyncio.Protocol):
         """Read an answer that came before the reset that our own upload provoked.
 
         A server that refuses early and hangs up with our bytes unread resets the connection. The write fails first, and
-        asyncio gives the socket up with the answer still in it. uvloop has closed the socket by now, and TLS has its
-        own buffers, so this is for plain sockets on the stock loop.
+        the loop gives the socket up with the answer still in it. With TLS in between, `Rescue` has seen to it.
         """
         transport = self.transport
-        if type(transport).__module__ != "asyncio.selector_events":
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
             return
         self._last = True
-        sock = transport.get_extra_info("socket")  # type: ignore[union-attr]
+        sock = transport.get_extra_info("socket")
         reader: Callable[[int, int], bytes] = os.read
         try:
             while self.question is not None and (data := reader(sock.fileno(), 2**16)):

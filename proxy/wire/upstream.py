@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from ..core.proxies import Proxy
 from ..model.body import EMPTY, Body
 from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock
-from .dial import Address
+from .dial import Address, P
 from .headers import INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, one_chunk
 from .internals import EMPTY_PAYLOAD, StreamReader, whole
+from .line import Line
 from .link import INF, Link, Question
 from .turn import Turn
 from .websocket import Sockets, wants_socket
@@ -36,15 +38,21 @@ class Wire:
         first_byte_timeout: float = 600.0,
         idle_timeout: float = 300.0,
         keepalive: float = 15.0,
+        max_connections: int = 0,
         ca_file: Path | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
-        self.address = Address(base_url, ca_file=ca_file)
+        self.address = Address(base_url, ca_file=ca_file, proxy=proxy)
         self.now = clock.now
         self.connect_timeout = connect_timeout
         self.first_byte_timeout = first_byte_timeout
         self.idle_timeout = idle_timeout
         self.keepalive = keepalive  # OpenAI's edge closes idle connections after a minute or so; stay well below
         self.links: set[Link] = set()
+        self.lent: set[object] = set()  # connections that WebSockets have
+        self._dialling = 0
+        self._max = max_connections
+        self._line = Line(max_connections, self._room) if max_connections else None
         self._idle: list[Link] = []
         self._sockets = Sockets(self)
         self._timer: asyncio.TimerHandle | None = None
@@ -61,7 +69,7 @@ class Wire:
         out: bytes | Body = body if data is None else one_chunk(data) if chunked else data
         tries = 0
         while True:
-            link = self._take()
+            link = self._take() if self._line is None else await self._line.enter(self._take, self.connect_timeout)
             fresh = link is None
             if link is None:
                 link = await self._dial()
@@ -115,13 +123,49 @@ class Wire:
     def rest(self, link: Link) -> None:
         """A link has answered and may be asked again."""
         self._idle.append(link)
+        if self._line is not None:
+            self._line.nudge()
+
+    def lost(self, link: Link) -> None:
+        """A link is no more."""
+        self.links.discard(link)
+        if self._line is not None:
+            self._line.nudge()
+
+    def returned(self, one: object) -> None:
+        """What was lent is no more."""
+        self.lent.discard(one)
+        if self._line is not None:
+            self._line.nudge()
+
+    def _room(self) -> bool:
+        return len(self.links) + len(self.lent) + self._dialling < self._max
+
+    def _make_room(self) -> None:
+        if not self._room() and self._idle:
+            self._idle.pop(0).close()
 
     async def _dial(self) -> Link:
         loop = asyncio.get_running_loop()
-        link = await self.address.connect(lambda: Link(self, loop), timeout=self.connect_timeout, now=self.now)
+        link = await self._connect(lambda: Link(self, loop))
         if self._timer is None:
             self._timer = loop.call_later(self._tick, self._sweep)
         return link
+
+    async def lend(self, make: Callable[[], P]) -> P:
+        """A new connection for somebody else, who says in `lent` how long it stands; raises UpstreamError."""
+        if self._line is not None:
+            await self._line.enter(self._make_room, self.connect_timeout)
+        return await self._connect(make)
+
+    async def _connect(self, make: Callable[[], P]) -> P:
+        self._dialling += 1
+        try:
+            return await self.address.connect(make, timeout=self.connect_timeout, now=self.now)
+        finally:
+            self._dialling -= 1
+            if self._line is not None:
+                self._line.nudge()
 
     def _sweep(self) -> None:
         self.sweep()

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import ClientSession, ClientTimeout, ClientWSTimeout, DummyCookieJar, TCPConnector, WSMsgType, web
-from aiohttp.client_exceptions import ClientConnectorError, ClientError, ConnectionTimeoutError, WSServerHandshakeError
+from aiohttp import ClientSession, ClientTimeout, ClientWSTimeout, DummyCookieJar, WSMsgType, web
+from aiohttp.client_exceptions import ClientError, WSServerHandshakeError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -20,9 +20,9 @@ from ..model.errors import Rejected, UpstreamError
 from ..model.message import Headers, Request, Response
 from ..model.socket import Message, Socket
 from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end
+from .internals import Dialler, Upgrade
 
 if TYPE_CHECKING:
-    from .internals import Upgrade
     from .upstream import Wire
 
 GOODBYE = 2.0  # seconds for the other end to answer a close before it is hung up on
@@ -104,12 +104,8 @@ class Sockets:
                 )
         except _Refused as refused:
             return refused.response
-        except ConnectionTimeoutError as exc:
-            raise UpstreamError("no connection in time", sent=False, timeout=True) from exc
         except TimeoutError as exc:
             raise UpstreamError("no socket in time", sent=True, timeout=True) from exc
-        except ClientConnectorError as exc:
-            raise UpstreamError("no connection", sent=False) from exc
         except (ClientError, WSServerHandshakeError, OSError) as exc:
             raise UpstreamError("the socket's handshake failed", sent=True) from exc
         raw = peer._response.raw_headers
@@ -120,11 +116,10 @@ class Sockets:
 
     def _open_session(self) -> ClientSession:
         if self._session is None:
-            address = self._wire.address
             self._session = ClientSession(
-                connector=TCPConnector(limit=0, ssl=address.context if address.context is not None else True),
+                connector=Dialler(self._wire),
                 cookie_jar=DummyCookieJar(),
-                timeout=ClientTimeout(total=None, sock_connect=self._wire.connect_timeout),
+                timeout=ClientTimeout(total=None),
                 auto_decompress=False,
                 skip_auto_headers=AUTO,
                 middlewares=(_refusal_with_body,),

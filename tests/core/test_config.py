@@ -325,6 +325,17 @@ def test_says_every_complaint_at_once_each_with_its_address(said: Callable[..., 
         (ONE + 'idle_timeout = "0s"', "upstreams.openai: idle_timeout must be longer than nothing"),
         (ONE + 'ca_file = "no-such.pem"', "no-such.pem can't be read: No such file or directory"),
         (ONE + 'ca_file = "framegate.toml"', "framegate.toml holds no certificate"),
+        (ONE + "max_connections = -1", "upstreams.openai: max_connections must be at least 1, or 0 for no limit"),
+        (
+            ONE + 'proxy = "proxy.example"',
+            'upstreams.openai: proxy can\'t be used: it is no URL; write "env", "none", or',
+        ),
+        (ONE + 'proxy = "https://proxy.example"', "upstreams.openai: proxy can't be used: only http:// proxies are"),
+        (
+            ONE + f'proxy = "http://u:{KEY}@h"',
+            "upstreams.openai: proxy holds a user or a password; write",
+        ),
+        (ONE + 'proxy = "env:NO_SUCH"', "upstreams.openai.proxy: the environment variable NO_SUCH is not set"),
         (ONE + 'headers = { Host = "x" }', "upstreams.openai: headers: 'Host' is the connection's own"),
         (ONE + 'headers = { "a b" = "x" }', "upstreams.openai: headers: 'a b' is not the name of a header"),
         (ONE + 'headers = { X = "a\\r\\nY: b" }', "upstreams.openai: headers: 'X' holds a line break"),
@@ -639,6 +650,21 @@ def test_the_docs_name_every_setting_and_mark_what_is_not_built_yet() -> None:
 
 def test_what_is_unbuilt_is_a_setting_or_a_table() -> None:
     assert set(UNBUILT) <= SETTINGS | {name.partition(".")[0] for name in TABLES}
+
+
+# --- Proxies
+
+
+def test_a_proxy_of_the_environment_that_is_none_is_complained_of(said: Callable[..., list[str]]) -> None:
+    assert said(ONE, HTTPS_PROXY=f"socks5://u:{KEY}@h") == [
+        "upstreams.openai.proxy: the proxy that HTTPS_PROXY names can't be used: only http:// proxies are spoken to; "
+        "the upstream's TLS goes through them untouched"
+    ]
+
+
+def test_a_proxy_with_a_password_is_kept_secret(read: Callable[..., Config]) -> None:
+    config = read(ONE + 'proxy = "env:A_PROXY"\n', A_PROXY=f"http://u:{KEY}@h")
+    assert KEY not in repr(config)
 
 
 # --- Keys and credentials

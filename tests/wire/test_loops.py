@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 
-from . import test_answer, test_dial, test_leaving, test_link, test_server, test_timeout, test_upload, test_websocket
+from . import (
+    test_answer,
+    test_dial,
+    test_leaving,
+    test_link,
+    test_server,
+    test_timeout,
+    test_tunnel,
+    test_upload,
+    test_websocket,
+)
 
-# The answer that a reset overtakes is not among them: uvloop has closed the socket by the time we hear of it.
 SCENARIOS: list[Callable[[], Coroutine[Any, Any, None]]] = [
     test_link.test_answers_never_cross,
     test_link.test_one_connection_serves_one_question_after_another,
@@ -43,6 +52,9 @@ SCENARIOS: list[Callable[[], Coroutine[Any, Any, None]]] = [
     test_server.test_forty_pipelined_requests_are_answered_in_order,
     test_dial.test_a_refused_connection_is_asked_for_no_second_time,
     test_dial.test_a_handshake_that_never_ends_is_given_up,
+    test_tunnel.test_a_grant_that_comes_byte_by_byte_is_a_grant,
+    test_tunnel.test_a_proxy_that_hangs_is_given_up,
+    test_tunnel.test_a_client_that_leaves_while_the_proxy_hangs_leaves_no_socket_behind,
     test_websocket.test_messages_of_every_kind_pass_both_ways,
     test_websocket.test_an_upstream_that_dies_is_a_1011,
 ]
@@ -70,3 +82,4 @@ def test_on_uvloop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 def test_a_verified_upstream_on_uvloop(tmp_path: Path) -> None:
     pytest.importorskip("uvloop", reason="uvloop is not installed here; the extra 'speed' brings it")
     on_uvloop(test_dial.test_a_verified_upstream_is_asked_over_one_connection("localhost", tmp_path))
+    on_uvloop(test_tunnel.test_an_upstream_behind_a_proxy_is_asked_through_one_tunnel(tmp_path))
