@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.sandbox import example
+from proxy.sandbox.talk import example
 from proxy.sandbox.refusal import Refusal
 
 TREE = {

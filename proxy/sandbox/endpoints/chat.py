@@ -10,13 +10,14 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from .. import example, field, known, speech, usage
+from .. import field, usage
 from ..answer import Events, Route, Said, event, told
-from ..message import Heard, hear
 from ..refusal import Refusal, unknown_model
 from ..stored import STORED
-from ..tools import Call, forced
-from ..verdict import rider
+from ..talk import example, known, speech
+from ..talk.message import Heard, hear
+from ..talk.tools import Call, forced
+from ..talk.verdict import rider
 from . import models
 
 # Every field that OpenAI's SDK of November 2026 can send here.

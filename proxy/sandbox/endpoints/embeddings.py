@@ -12,9 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from .. import field, known, usage
+from .. import field, usage
 from ..answer import Answer, Route, told
 from ..refusal import Refusal, unknown_model
+from ..talk import known
 from . import models
 
 _FIELDS = {

@@ -9,10 +9,11 @@ from typing import Any
 
 from aiohttp import web
 
-from .. import field, known, markers, sight
+from .. import field, markers
 from ..answer import Answer, Route, told
 from ..refusal import Refusal, unknown_model
-from ..verdict import verdict
+from ..talk import known, sight
+from ..talk.verdict import verdict
 from . import models
 
 _FIELDS = {"input": known.TEXT_OR_LIST, "model": known.TEXT}

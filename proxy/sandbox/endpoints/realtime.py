@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from .. import known, speech, usage
+from .. import usage
 from ..refusal import Refusal, unknown_model
 from ..stored import STORED
+from ..talk import known, speech
 from . import models
 
 _PROTOCOL = "realtime"

@@ -11,13 +11,14 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from .. import field, imaging, plan, speech, unfolding, usage
+from .. import field, usage
 from ..answer import Answer, Events, Route, Said, told
-from ..plan import Plan
 from ..refusal import Refusal
 from ..stored import STORED, Stored, Turn
-from ..tools import Call
-from ..verdict import rider
+from ..talk import imaging, plan, speech, unfolding
+from ..talk.plan import Plan
+from ..talk.tools import Call
+from ..talk.verdict import rider
 from . import files
 
 # An image URL is told again only to who asks for it.

@@ -7,7 +7,7 @@ import binascii
 import io
 from typing import TYPE_CHECKING
 
-from .refusal import Refusal
+from ..refusal import Refusal
 
 if TYPE_CHECKING:
     from PIL import Image

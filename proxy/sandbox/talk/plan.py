@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
-from . import example, field, imaging, known, speech, turn, usage
-from .endpoints import models
-from .refusal import Refusal, unknown_model
-from .stored import Stored
+from .. import field, usage
+from ..endpoints import models
+from ..refusal import Refusal, unknown_model
+from ..stored import Stored
+from . import example, imaging, known, speech, turn
 from .tools import Call, forced
 
 # Every field that OpenAI's SDK of November 2026 can send here.

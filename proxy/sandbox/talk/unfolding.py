@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ..answer import event
 from . import speech
-from .answer import event
 
 
 class Sequence:

@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
-from . import example, field, known
-from .refusal import Refusal
+from .. import field
+from ..refusal import Refusal
+from . import example, known
 
 _WORDS = ("none", "auto", "required")
 

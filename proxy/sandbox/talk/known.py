@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from . import field
-from .refusal import Refusal
+from .. import field
+from ..refusal import Refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from dataclasses import field as made
 from typing import Any
 
-from . import field, known, sight, usage
-from .refusal import Refusal
-from .stored import Stored
+from .. import field, usage
+from ..refusal import Refusal
+from ..stored import Stored
+from . import known, sight
 
 _ROLES = ("user", "assistant", "system", "developer")
 _PARTS = ("input_text", "input_image", "input_file", "output_text", "refusal")

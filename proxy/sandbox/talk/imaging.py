@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import field, known, markers, sight, turn, usage
-from .drawing import studio
-from .drawing import wanted as asked_for
-from .drawing.wanted import Source, Wanted
-from .refusal import Refusal
-from .stored import Stored
+from .. import field, markers, usage
+from ..drawing import studio
+from ..drawing import wanted as asked_for
+from ..drawing.wanted import Source, Wanted
+from ..refusal import Refusal
+from ..stored import Stored
+from . import known, sight, turn
 
 _DEFAULT_MODEL = "gpt-image-2.6-sunburst"
 # Settings of the tool that the images endpoint does not have; everything else is read there.

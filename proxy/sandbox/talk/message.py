@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from dataclasses import field as made
 from typing import Any
 
-from . import field, known, sight, usage
-from .refusal import Refusal
-from .stored import Stored
+from .. import field, usage
+from ..refusal import Refusal
+from ..stored import Stored
+from . import known, sight
 
 _ROLES = ("system", "assistant", "user", "function", "tool", "developer")
 _FIELDS = {

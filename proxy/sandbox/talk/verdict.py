@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from . import markers
+from .. import markers
 
 
 def verdict(texts: Sequence[str], pictures: Sequence[tuple[str, ...]], *, old: bool = False) -> dict[str, Any]:

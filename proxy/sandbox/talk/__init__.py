@@ -1,0 +1,1 @@
+"""What is said: conversations read, tools chosen, answers worded and taken apart into events."""
