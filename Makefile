@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run demo test test-long lint types clean
+.PHONY: run demo test test-long lint types bench clean
 
 run: $(VENV)/.ready-run  ## Serve on 127.0.0.1:8080; without OPENAI_API_KEY the sandbox is the upstream.
 	@BIN=$(BIN) sh deploy/run.sh
@@ -25,6 +25,9 @@ lint: $(VENV)/.ready-test  ## Style.
 types: $(VENV)/.ready-test  ## Types, strict.
 	$(BIN)/mypy && $(BIN)/mypy tests/typing
 
+bench: $(VENV)/.ready-bench  ## What it costs beside others, ten minutes; QUICK=1: one. LITELLM=1 PORTKEY=1 PLUGIN=... PROFILE=1
+	@$(BIN)/python -m bench
+
 clean:  ## Forget what was set up.
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 
@@ -40,3 +43,7 @@ $(VENV)/.ready-run: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
 $(VENV)/.ready-test: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
 	$(PIP) --editable '.[demo,test,suite]'
 	@touch $@ $(VENV)/.ready-run
+
+$(VENV)/.ready-bench: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[speed]'
+	@touch $@

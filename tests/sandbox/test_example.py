@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from proxy.sandbox.talk import example
 from proxy.sandbox.refusal import Refusal
+from proxy.sandbox.talk import example
 
 TREE = {
     "$ref": "#/$defs/node",

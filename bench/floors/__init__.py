@@ -1,0 +1,1 @@
+"""Proxies to compare with, each a page: `python -m bench.floors.NAME PORT UPSTREAM-PORT`."""

@@ -1,0 +1,91 @@
+"""Framegate, with the chains and settings that are measured."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..rig import ROOT, Command, python
+from . import Row, Site
+
+# The chain that an image route has by default. A plugin that joins it joins here, and its rows appear.
+IMAGE_CHAIN: tuple[str, ...] = ("keys",)
+PLAIN = ("keys",)  # while the image chain equals this, it has no row of its own
+
+KEY = f"sk-bench-{secrets.token_hex(20)}"
+UPSTREAM_KEY = f"sk-upstream-{secrets.token_hex(20)}"
+CONFIG = """\
+[server]
+listen = "127.0.0.1:{port}"
+loop = "{loop}"
+[upstreams.bench]
+base_url = "http://127.0.0.1:{upstream}/v1"
+{translated}
+[keys.bench]
+secret = "env:BENCH_KEY"
+[log]
+exchanges = {exchanges}
+{tables}
+[[routes]]
+match = "* /v1/*"
+chain = {chain}
+"""
+
+
+def row(
+    name: str,
+    what: str,
+    chain: Sequence[str],
+    *,
+    exchanges: bool = False,
+    loop: str = "asyncio",
+    translated: bool = True,
+    tables: str = "",
+) -> Row:
+    """A row of Framegate with that chain; `translated`: the upstream has a key of its own."""
+
+    def command(site: Site) -> Command:
+        config = site.folder / "framegate.toml"
+        config.write_text(
+            CONFIG.format(
+                port=site.port,
+                upstream=site.upstream,
+                loop=loop,
+                translated='api_key = "env:BENCH_UPSTREAM_KEY"' if translated else "",
+                exchanges=str(exchanges).lower(),
+                chain=list(chain),
+                tables=tables,
+            )
+        )
+        environ = {"BENCH_KEY": KEY, "BENCH_UPSTREAM_KEY": UPSTREAM_KEY, "XDG_STATE_HOME": str(site.folder)}
+        return Command(python("proxy", "serve", "--config", config), Path(ROOT), environ)
+
+    return Row(name, what, command, {"Authorization": f"Bearer {KEY}"})
+
+
+LOOK = '[plugins.look]\nuse = "bench.look:Look"\n'
+
+EMPTY = row("empty", "Framegate, `chain = []`, the caller's own key", (), translated=False)
+KEYS = row("keys", "Framegate, callers known by their keys, the upstream's put in", PLAIN)
+LOOKED = row("looked", "as keys, with a plugin that looks at each piece of the answer", ("keys", "look"), tables=LOOK)
+FRAMEGATE = (
+    EMPTY,
+    row("empty, log", "the same with a log line each", (), translated=False, exchanges=True),
+    KEYS,
+    row("keys, log", "the same with a log line each", PLAIN, exchanges=True),
+    LOOKED,
+    row("empty, uvloop", "on uvloop, an extra", (), translated=False, loop="uvloop"),
+    row("keys, uvloop", "on uvloop, an extra", PLAIN, loop="uvloop"),
+    row("looked, uvloop", "on uvloop, an extra", ("keys", "look"), loop="uvloop", tables=LOOK),
+    row("images", f"the default image chain: {', '.join(IMAGE_CHAIN)}", IMAGE_CHAIN),
+    row("images, log", "the same with a log line each", IMAGE_CHAIN, exchanges=True),
+)
+
+
+def with_and_without(plugin: str, settings: str) -> tuple[Row, Row]:
+    """Two rows that differ by one plugin: an installed one's name, or `module:Class`."""
+    table = f'[plugins.measured]\nuse = "{plugin}"\n{settings}\n'
+    before = () if plugin == "keys" else PLAIN
+    without = row("without", f"chain = {list(before)}", before)
+    return without, row("with", f"chain = {[*before, plugin]}", (*before, "measured"), tables=table)
