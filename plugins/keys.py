@@ -28,6 +28,7 @@ from proxy.api import (
 OPEN = Caller("open", name="anybody on this machine")
 LONGEST_LIST = 4 * 2**20  # bytes of a list of models
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+KEYS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 SOCKET_KEY = "openai-insecure-api-key."  # how browsers carry a key into a socket: in Sec-WebSocket-Protocol
 
 
@@ -55,6 +56,7 @@ class Keys(Plugin):
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         """Take the key off, find its owner, and let them go where they may."""
+        socket = (request.headers.get("Upgrade") or "").lower() == "websocket"
         key, request = _taken_off(request)
         if self.mode == "open":
             self._guard(request)
@@ -68,7 +70,6 @@ class Keys(Plugin):
                 code="unauthorized",
             )
         caller = exchange[CALLER] = await self._callers.find(key)
-        socket = (request.headers.get("Upgrade") or "").lower() == "websocket"
         rest = request.target.removeprefix(exchange.prefix)
         sort = endpoint(request.method, rest, socket=socket)
         if sort not in caller.endpoints and "*" not in caller.endpoints:
@@ -113,8 +114,12 @@ def _taken_off(request: Request) -> tuple[str | None, Request]:
     for value in headers.getall("Authorization"):
         scheme, _, token = value.partition(" ")
         found.add(token.strip() if scheme.lower() == "bearer" else value)
-    found.update(value for name in ("x-api-key", "api-key") for value in headers.getall(name))
-    offered = [part.strip() for line in headers.getall("Sec-WebSocket-Protocol") for part in line.split(",")]
+    for name in ("x-api-key", "api-key"):
+        if name in headers:
+            found.update(headers.getall(name))
+    offered: list[str] = []
+    if "Sec-WebSocket-Protocol" in headers:
+        offered = [part.strip() for line in headers.getall("Sec-WebSocket-Protocol") for part in line.split(",")]
     carried = [part for part in offered if part.lower().startswith(SOCKET_KEY)]
     found.update(part[len(SOCKET_KEY) :] for part in carried)
     found.discard("")
@@ -124,7 +129,10 @@ def _taken_off(request: Request) -> tuple[str | None, Request]:
         kept = ", ".join(part for part in offered if part not in carried)
         request = request.with_headers(sec_websocket_protocol=kept or None)
     key = next(iter(found), None)
-    return key, request if key is None else request.with_headers(authorization=None, x_api_key=None, api_key=None)
+    if key is None:
+        return None, request
+    left = request.headers.without(KEYS)
+    return key, Request(request.method, request.target, left, request.body, request.upstream)
 
 
 def _host(header: str) -> str:

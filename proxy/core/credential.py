@@ -13,6 +13,7 @@ from ..model.message import Headers, Request, Response
 from ..model.plugin import Forward
 from ..model.slots import CALLER, Caller
 from ..model.values import Secret
+from .names import Judged
 
 Auth = Literal["bearer", "api-key", "none"]
 
@@ -52,6 +53,10 @@ HOP = b"CDN-Loop"  # RFC 8586: the one header made for finding loops; nobody on 
 NONE: Mapping[str, Secret] = {}
 
 
+KEEP, DROP, SOCKET = 0, 1, 2
+ACCOUNTS_JUDGED = Judged(lambda name: DROP if name in ACCOUNTS or name.startswith(ACCOUNTS_PREFIXES) else KEEP)
+
+
 class Credential:
     """One upstream's credential and headers. Several keys are used in turn; a caller's or group's own goes before them.
 
@@ -82,30 +87,33 @@ class Credential:
         self._of_groups = {name: value(key) for name, key in of_groups.items()}
         self._mark = (HOP, mark.encode())  # "" for none
         self._more = tuple((name.encode(), value.reveal().encode()) for name, value in headers.items())
-        self._own = frozenset(name.lower() for name, _ in self._more)
+        own = frozenset(name.lower() for name, _ in self._more)
+
+        def judge(name: bytes) -> int:
+            if name in own or (swaps and (name in CALLERS or name.startswith(CALLERS_PREFIXES))):
+                return DROP
+            return SOCKET if name == b"sec-websocket-protocol" else KEEP
+
+        self._judged = Judged(judge)
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         """Swap the caller's things for the upstream's, ask, and keep the account's things to ourselves."""
-        own = self._own
         swaps = self._swaps
-        pairs = [
-            pair
-            for pair in request.headers.raw
-            if (low := pair[0].lower()) not in own and not (swaps and _callers(low))
-        ]
+        judged = self._judged
+        pairs = [pair for pair in request.headers.raw if judged[pair[0]] != DROP]
         if swaps and (value := self._value(exchange.get(CALLER))) is not None:
             pairs.append((self._header, value))
         pairs += self._more
         if swaps and self._mark[1]:
             pairs.append(self._mark)
         headers = Headers(tuple(pairs))
-        if swaps:
+        if swaps and any(judged[pair[0]] == SOCKET for pair in pairs):
             headers = _without_socket_key(headers)
         response = await forward(Request(request.method, request.target, headers, request.body, request.upstream))
         if not swaps:
             return response
         raw = response.headers.raw
-        kept = tuple([pair for pair in raw if not _accounts(pair[0].lower())])
+        kept = tuple([pair for pair in raw if ACCOUNTS_JUDGED[pair[0]] != DROP])
         return response if len(kept) == len(raw) else replace(response, headers=Headers(kept))
 
     def _value(self, caller: Caller | None) -> bytes | None:
@@ -124,14 +132,6 @@ class Credential:
                 code="provider_credential_missing",
             )
         return None
-
-
-def _callers(name: bytes) -> bool:
-    return name in CALLERS or name.startswith(CALLERS_PREFIXES)
-
-
-def _accounts(name: bytes) -> bool:
-    return name in ACCOUNTS or name.startswith(ACCOUNTS_PREFIXES)
 
 
 def _without_socket_key(headers: Headers) -> Headers:

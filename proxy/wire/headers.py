@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from ..core.names import Judged
 from ..model.message import RawHeaders
 
 HOP_BY_HOP = frozenset(
@@ -41,38 +44,24 @@ MEANT_PREFIXES = (b"x-forwarded-", b"x-framegate-", b"cf-", b"x-original-", b"x-
 LONGEST = 18  # digits of a length: from 2**63 on it is another number to some, and to aiohttp 2**64 - 1 is none at all
 KEEP, DROP, CONNECTION, LENGTH = 0, 1, 2, 3
 KEPT = (KEEP, LENGTH)
-REMEMBERED = 4096  # names; a client that makes up names can't grow it
 
 
-class Filter(dict[bytes, int]):
-    """Raw header name -> what to do with it, worked out once for each spelling."""
-
-    def __init__(self, drop: frozenset[bytes]) -> None:
-        super().__init__()
-        self._drop = drop
-
-    def __missing__(self, name: bytes) -> int:
-        if len(self) > REMEMBERED:
-            self.clear()
-        self[name] = verdict = self._judge(name.lower())
-        return verdict
-
-    def _judge(self, name: bytes) -> int:
-        if name == b"connection":
-            return CONNECTION
-        if name == b"content-length":
-            return LENGTH
-        if name in self._drop:
+def _judge(name: bytes, drop: frozenset[bytes]) -> int:
+    if name == b"connection":
+        return CONNECTION
+    if name == b"content-length":
+        return LENGTH
+    if name in drop:
+        return DROP
+    if b"_" in name and drop is INWARD:
+        plain = name.replace(b"_", b"-")
+        if plain in MEANT or plain.startswith(MEANT_PREFIXES):
             return DROP
-        if b"_" in name and self._drop is INWARD:
-            plain = name.replace(b"_", b"-")
-            if plain in MEANT or plain.startswith(MEANT_PREFIXES):
-                return DROP
-        return KEEP
+    return KEEP
 
 
-INWARD_FILTER = Filter(INWARD)
-OUTWARD_FILTER = Filter(HOP_BY_HOP)
+INWARD_FILTER = Judged(partial(_judge, drop=INWARD))
+OUTWARD_FILTER = Judged(partial(_judge, drop=HOP_BY_HOP))
 # `Connection: Content-Type` would strip a header that the next hop needs to read the body (Traefik's CVE-2024-45410).
 NEVER_NAMED = frozenset(
     (b"host", b"content-length", b"content-type", b"content-encoding", b"authorization", b"x-api-key", b"api-key")
@@ -88,7 +77,7 @@ def named_by_connection(raw: RawHeaders) -> frozenset[bytes]:
     return frozenset(named) - NEVER_NAMED - {b"close", b"keep-alive", b""}
 
 
-def end_to_end(raw: RawHeaders, judge: Filter) -> list[tuple[bytes, bytes]]:
+def end_to_end(raw: RawHeaders, judge: Judged) -> list[tuple[bytes, bytes]]:
     """What crosses, in its own case, order and repeats; Content-Length included."""
     kept = []
     for pair in raw:

@@ -1,0 +1,21 @@
+"""What is to be done with a header, by its name, worked out once for each spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+REMEMBERED = 4096  # names; a client that makes up names can't grow it
+
+
+class Judged(dict[bytes, int]):
+    """Raw header name -> verdict; `judge` is given the name in lower case."""
+
+    def __init__(self, judge: Callable[[bytes], int]) -> None:
+        super().__init__()
+        self._judge = judge
+
+    def __missing__(self, name: bytes) -> int:
+        if len(self) > REMEMBERED:
+            self.clear()
+        self[name] = verdict = self._judge(name.lower())
+        return verdict
