@@ -21,10 +21,15 @@ class Refused(Exception):
 
 
 class Unread(Mapping[str, str]):
-    """An environment in which every secret of the config is set to something: who revokes a key needs none of them."""
+    """An environment in which every secret of the config is set to something: who revokes a key needs none of them.
+
+    It is a URL, since the secret may be a proxy's. The proxies of this machine's environment are none of the config's.
+    """
 
     def __getitem__(self, name: str) -> str:
-        return f"unread:{name}"
+        if name.lower().endswith("_proxy"):
+            raise KeyError(name)
+        return _unread(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -42,7 +47,11 @@ def config(file: Path | None) -> Config:
     """The config, without its secrets: one that `secrets set` is about to store is not there yet."""
     if file is None:
         return load(None, os.environ)
-    return load(file, Unread(), kept=lambda _: lambda name: f"unread:{name}")
+    return load(file, Unread(), kept=lambda _: _unread)
+
+
+def _unread(name: str) -> str:
+    return f"http://{name}.unread"
 
 
 def on_state(config: Config, work: Callable[[State], Awaitable[T]], *, makes: bool = False) -> T:

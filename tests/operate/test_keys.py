@@ -110,3 +110,13 @@ def test_without_a_file_the_store_is_in_the_state_folder(tmp_path: Path, capsys:
     assert not (tmp_path / "xdg").exists()
     assert main(["keys", "create", "ci"]) == 0
     assert (tmp_path / "xdg/framegate/framegate.db").exists()
+
+
+def test_a_config_whose_upstreams_are_behind_proxies_needs_none_of_them(
+    say: Say, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen when every variable was answered for, https_proxy too: no key could be made any more.
+    monkeypatch.setenv("https_proxy", "what is no URL")
+    config.write_text(config.read_text() + '[upstreams.far]\nbase_url = "https://far.example"\nproxy = "env:EGRESS"\n')
+    status, out, err = say("keys", "create", "ci")
+    assert (status, out[:6]) == (0, "sk-fg-"), err
