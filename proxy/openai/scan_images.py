@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .pictures import SNIFFED, Base64, Piece, Sniffed, sniff
+from .scan_walk import common_escapes
 
 Kind = Literal["final", "partial", "repeated", "other"]
 Form = Literal["base64", "url", "text"]
@@ -225,7 +226,6 @@ def _plain(escape: re.Match[bytes]) -> bytes:
 
 
 def _unescaped(text: bytes) -> bytes:
-    # PHP writes every slash with a backslash: the one escape that is met often.
-    if text.count(b"\\") == text.count(b"\\/"):
-        return text.replace(b"\\/", b"/")
+    if common_escapes(text, 0, len(text)):
+        return text.replace(b"\\/", b"/").replace(b"\\n", b"\n")
     return _ESCAPE.sub(_plain, text)
