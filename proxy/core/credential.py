@@ -109,7 +109,9 @@ class Credential:
         headers = Headers(tuple(pairs))
         if swaps and any(judged[pair[0]] == SOCKET for pair in pairs):
             headers = _without_socket_key(headers)
-        response = await forward(Request(request.method, request.target, headers, request.body, request.upstream))
+        response = await forward(
+            Request(request.method, request.target, headers, request.body, request.upstream, request.attempt)
+        )
         if not swaps:
             return response
         raw = response.headers.raw

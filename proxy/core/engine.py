@@ -79,17 +79,11 @@ class Generation:
         """The chain of one route around the door to the upstreams that it reaches."""
 
         def door(exchange: Exchange, request: Request) -> Awaitable[Response]:
-            if request.upstream is not None and request.upstream not in reach:
+            name = request.upstream or upstream
+            if name not in reach:
                 # The checks against open proxies rest on where a route can get to.
-                raise ProxyError(f"The upstream '{request.upstream}' is not one that this route reaches.")
-            inward = Request(
-                request.method,
-                request.target[len(prefix) :],
-                request.headers,
-                request.body,
-                request.upstream or upstream,
-            )
-            return self.upstreams.ask(exchange, inward)
+                raise ProxyError(f"The upstream '{name}' is not one that this route reaches.")
+            return self.upstreams.ask(exchange, request, name, request.target[len(prefix) :])
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
         transparent = not placed and not self.upstreams[upstream].layers

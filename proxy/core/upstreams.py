@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class Upstreams:
         self._doors: dict[str, Door] = {
             name: build(
                 [(layer, inner, "refuse") for layer, inner in upstream.layers],
-                _attempt(name, upstream.wire.send, depth=-len(upstream.layers)),
+                _sent(name, upstream.wire.send, depth=-len(upstream.layers)),
                 log,
                 innermost=1 - len(upstream.layers),
             )
@@ -59,15 +59,18 @@ class Upstreams:
 
         The attempt is no part of the caller's exchange.
         """
-        rest = request.target.removeprefix("/v1")
-        return await self.ask(Exchange("", request, Client("framegate")), request.to(name).with_target(rest))
+        return await self.ask(
+            Exchange("", request, Client("framegate")), request, name, request.target.removeprefix("/v1")
+        )
 
-    def ask(self, exchange: Exchange, request: Request) -> Awaitable[Response]:
-        """Ask the upstream that the request is addressed to."""
-        door = self._doors.get(request.upstream or "")
+    def ask(self, exchange: Exchange, request: Request, name: str, rest: str) -> Awaitable[Response]:
+        """Ask that upstream for `rest`, the target behind its base URL. Each call is one attempt."""
+        door = self._doors.get(name)
         if door is None:
-            raise ProxyError(f"There is no upstream '{request.upstream}'.")
-        return door(exchange, request)
+            raise ProxyError(f"There is no upstream '{name}'.")
+        attempt = Attempt(name)
+        exchange.attempts.append(attempt)
+        return door(exchange, Request(request.method, rest, request.headers, request.body, name, attempt))
 
     async def aclose(self) -> None:
         """Hang up everywhere."""
@@ -75,21 +78,23 @@ class Upstreams:
             await upstream.wire.aclose()
 
 
-def _attempt(name: str, send: Callable[[Request], Awaitable[Response]], *, depth: int) -> Door:
-    """The innermost door: one call of the wire, written down as an attempt and a span."""
+def _sent(name: str, send: Callable[[Request], Awaitable[Response]], *, depth: int) -> Door:
+    """The innermost door: one call of the wire, its end written down in its attempt and as a span."""
 
     async def door(exchange: Exchange, request: Request) -> Response:
-        attempt = Attempt(name, sent=True)  # until it is known better: cancelled in mid-flight, it may have been heard
-        exchange.attempts.append(attempt)
+        attempt = request.attempt
+        assert attempt is not None
+        attempt.sent = True  # until it is known better: cancelled in mid-flight, it may have been heard
         began = perf_counter()
         try:
             response = await send(request)
             attempt.status = response.status
-            return response
+            return response if response.attempt is attempt else replace(response, attempt=attempt)
         except UpstreamError as error:
             attempt.sent = error.sent
             attempt.error = "timeout" if error.timeout else "broken" if error.sent else "unreachable"
             error.layer = error.layer or name
+            error.attempt = attempt
             raise
         except ProxyError as error:  # the request's own body: too large, too slow, broken
             attempt.error = error.code
@@ -98,8 +103,9 @@ def _attempt(name: str, send: Callable[[Request], Awaitable[Response]], *, depth
             attempt.error = "cancelled"
             raise
         finally:
-            attempt.seconds = perf_counter() - began
+            seconds = perf_counter() - began
+            attempt.seconds += seconds
             verdict: Verdict = "answered" if attempt.status is not None else "refused"
-            exchange.spans.append(Span(name, depth, began, attempt.seconds, verdict))
+            exchange.spans.append(Span(name, depth, began, seconds, verdict))
 
     return door

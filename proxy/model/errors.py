@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .exchange import Attempt
 
 
 class ProxyError(Exception):
@@ -37,6 +40,7 @@ class ProxyError(Exception):
         self.param = param
         self.headers: dict[str, str] = dict(headers or {})
         self.layer: str | None = None  # which layer raised it; the engine says so
+        self.attempt: Attempt | None = None  # the call of an upstream that it ended
         if status is not None:
             self.status = status
         if type is not None:

@@ -26,13 +26,14 @@ class Span:
 
 @dataclass(slots=True)
 class Attempt:
-    """One call of an upstream. `sent`: may it have acted on the request?"""
+    """One call of an upstream, however often its own layers ask. `sent`: may it have acted on the request?"""
 
     upstream: str
     status: int | None = None  # None: no answer came
     error: str | None = None
     sent: bool = False
-    seconds: float = 0.0
+    seconds: float = 0.0  # until the answer's head
+    credential: str = ""  # which of the upstream's, by an id that is no secret
 
     @property
     def outcome(self) -> str:

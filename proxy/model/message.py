@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from .body import EMPTY, Body, Bytes, Through
 from .slots import Slots
 from .socket import Change, Passage, Socket
+
+if TYPE_CHECKING:
+    from .exchange import Attempt
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 Transform = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
@@ -92,6 +96,7 @@ class Request:
     headers: Headers
     body: Body = EMPTY
     upstream: str | None = None  # None: the route's
+    attempt: Attempt | None = None  # behind the upstream's door: the call that it belongs to
 
     @property
     def path(self) -> str:
@@ -100,15 +105,15 @@ class Request:
 
     def to(self, upstream: str) -> Request:
         """The same request, addressed to that upstream."""
-        return Request(self.method, self.target, self.headers, self.body, upstream)
+        return Request(self.method, self.target, self.headers, self.body, upstream, self.attempt)
 
     def with_target(self, target: str) -> Request:
         """The same request for another path and query."""
-        return Request(self.method, target, self.headers, self.body, self.upstream)
+        return Request(self.method, target, self.headers, self.body, self.upstream, self.attempt)
 
     def with_headers(self, **named: str | None) -> Request:
         """The same request with headers set or (None) removed."""
-        return Request(self.method, self.target, self.headers.replaced(**named), self.body, self.upstream)
+        return Request(self.method, self.target, self.headers.replaced(**named), self.body, self.upstream, self.attempt)
 
     def with_body(self, body: bytes | Body) -> Request:
         """The same request with another body; its length header follows."""
@@ -117,7 +122,7 @@ class Request:
         if new.length != self.body.length or new.length is None:
             length = None if new.length is None else str(new.length)
             headers = headers.replaced(content_length=length, transfer_encoding=None)
-        return Request(self.method, self.target, headers, new, self.upstream)
+        return Request(self.method, self.target, headers, new, self.upstream, self.attempt)
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.path}, to={self.upstream}, {self.body!r})"
@@ -133,6 +138,7 @@ class Response:
     facts: Slots = field(default_factory=Slots)  # facts about this answer, shared by all responses derived from it
     socket: Socket | None = None  # status 101: messages both ways
     reason: bytes = b""  # the reason phrase as the upstream wrote it
+    attempt: Attempt | None = None  # the call that it answers
 
     def through(
         self, transform: Transform | None = None, *, inward: Change | None = None, outward: Change | None = None

@@ -156,7 +156,7 @@ class ScriptedWire:
             body = ScriptedBody(told, f"the answer to {asked.method} {asked.target} from upstream '{self._name}'")
             self.bodies.append(body)
         reason = http.HTTPStatus(told.status).phrase.encode() if told.status in set(http.HTTPStatus) else b""
-        return Response(told.status, headers, body, reason=reason)
+        return Response(told.status, headers, body, reason=reason, attempt=request.attempt)
 
     async def _told(self, asked: Asked) -> Told:
         """What the script says to this; a script that fails, fails the test, whatever the plugin makes of it."""

@@ -88,7 +88,7 @@ class Wire:
                 link.cancel(question)
                 raise
             else:
-                return _response(link, question, *question.head)
+                return _response(request, link, question, *question.head)
 
     def _head(self, request: Request, chunked: bool) -> bytes:
         address = self.address
@@ -197,7 +197,7 @@ class Wire:
         (await self._dial()).close()
 
 
-def _response(link: Link, question: Question, message: Any, stream: StreamReader) -> Response:
+def _response(request: Request, link: Link, question: Question, message: Any, stream: StreamReader) -> Response:
     raw = message.raw_headers
     body: Body = EMPTY
     headers = tuple(end_to_end(raw, OUTWARD_FILTER))
@@ -205,7 +205,7 @@ def _response(link: Link, question: Question, message: Any, stream: StreamReader
         length = None if message.chunked else message.headers.get("Content-Length")
         body = AnswerBody(link, question, stream, None if length is None else int(length))
     reason = message.reason.encode("utf-8", "surrogateescape")
-    return Response(message.code, Headers(headers), body, reason=reason)
+    return Response(message.code, Headers(headers), body, reason=reason, attempt=request.attempt)
 
 
 class AnswerBody(Body):
