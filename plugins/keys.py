@@ -1,10 +1,9 @@
-"""Keys: who calls, by which key, and whether that key may use this endpoint."""
+"""Keys: who calls, by which key, and whether that key may use this endpoint, and this model."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -24,6 +23,8 @@ from proxy.api import (
     endpoint,
     narrowed,
 )
+
+from .keys_models import may, restrained
 
 OPEN = Caller("open", name="anybody on this machine")
 LONGEST_LIST = 4 * 2**20  # bytes of a list of models
@@ -80,9 +81,11 @@ class Keys(Plugin):
                 code="permission_denied",
                 param=sort,
             )
-        if caller.models and request.method in ("GET", "HEAD") and rest.partition("?")[0].strip("/") == "models":
-            return await _narrowed(caller, request, forward)
-        return await forward(request)
+        if not caller.models:
+            return await forward(request)
+        if sort == "inference" and rest.partition("?")[0].strip("/") == "models":
+            return await (forward(request) if request.method == "HEAD" else _narrowed(caller, request, forward))
+        return await restrained(exchange, request, forward, caller, sort)
 
     def _guard(self, request: Request) -> None:
         """Any web page can reach a loopback port: by a name that leads here (DNS rebinding), or from a script."""
@@ -101,7 +104,7 @@ async def _narrowed(caller: Caller, request: Request, forward: Forward) -> Respo
         return response
     try:
         document = await response.body.read(LONGEST_LIST)
-        return response.with_body(narrowed(document, lambda model: any(fnmatchcase(model, g) for g in caller.models)))
+        return response.with_body(narrowed(document, lambda model: may(caller, model)))
     except (ValueError, BodyTooLarge) as exc:
         await response.aclose()
         raise UpstreamError("its list of models can't be read", sent=True) from exc

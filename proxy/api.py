@@ -26,6 +26,7 @@ from .openai.multipart import Part, parts
 from .openai.operation import Operation, Tool, operation
 from .openai.operation_texts import Image, Text, Unseen
 from .openai.rewrite import with_field, without_field
+from .openai.selected import Model, spoken
 
 __all__ = [
     "CALLER",
@@ -49,6 +50,7 @@ __all__ = [
     "Image",
     "Log",
     "Message",
+    "Model",
     "Operation",
     "Outcome",
     "Part",
@@ -76,6 +78,7 @@ __all__ = [
     "narrowed",
     "operation",
     "parts",
+    "spoken",
     "with_field",
     "without_field",
 ]

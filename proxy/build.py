@@ -10,6 +10,7 @@ from .core import proxies
 from .core.chain import Inner
 from .core.credential import Credential
 from .core.engine import Engine, Generation, Lane, Placed
+from .core.model_names import ModelNames
 from .core.routes import Route, Routes
 from .core.upstreams import Upstream, Upstreams
 from .model.services import Clock, Services
@@ -61,7 +62,7 @@ async def generation(
 def upstream(
     config: Config, name: str, clock: Clock, mark: str = "", *, environ: Mapping[str, str] | None = None
 ) -> Upstream:
-    """One upstream: its wire, and its credential where there is one. `environ` may name a proxy on the way."""
+    """One upstream: its wire and the layers that its table asks for. `environ` may name a proxy on the way."""
     table = config.upstreams[name]
     wire = Wire(
         table.base_url,
@@ -75,6 +76,8 @@ def upstream(
     )
     swaps = config.has_credential(name)
     layers: tuple[tuple[str, Inner], ...] = ()
+    if table.models or table.only:
+        layers = (("model names", ModelNames(table.models, table.only)),)
     if swaps or table.headers:
         credential = Credential(
             table.api_key,
@@ -85,7 +88,7 @@ def upstream(
             of_groups={id: group.credentials[name] for id, group in config.groups.items() if name in group.credentials},
             mark=mark,
         )
-        layers = (("credential", credential),)
+        layers = (*layers, ("credential", credential))
     return Upstream(name, wire, layers)
 
 

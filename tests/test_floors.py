@@ -34,6 +34,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.workers": (("proxy",), ()),
     "proxy.__main__": (("proxy",), ()),
     "proxy": ((), ()),
+    "plugins.keys": (("proxy.api", "plugins.keys_models"), ()),
     "plugins": (("proxy.api",), ("orjson", "PIL", "cryptography")),
 }
 INTERNALS = re.compile(

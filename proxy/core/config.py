@@ -58,8 +58,6 @@ UNBUILT: dict[str, object] = {
     "server.public_url": None,
     "server.trusted_proxies": [],
     "server.max_json": None,
-    "upstreams.*.models": None,
-    "upstreams.*.only": None,
     "upstreams.*.limits": None,
     "routes.*.limits": None,
     "routes.*.max_json": None,

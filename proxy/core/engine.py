@@ -222,6 +222,8 @@ class Engine:
                 (b"x-framegate-attempts", told.encode()),
                 (b"x-framegate-overhead-ms", b"%.2f" % overhead),
             ]
+            if changed := exchange.attempts[-1].changed:
+                marks.append((b"x-framegate-changed", "; ".join(changed).encode()))
         return marks
 
     def finish(self, exchange: Exchange, ended: Callable[[], Outcome]) -> None:

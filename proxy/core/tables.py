@@ -5,17 +5,21 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..model.plugin import Plugin
 from ..model.values import Duration, Secret, Size
+from ..openai.operation import Capability
 from . import proxies, registry, routes
 from .limit import NO_LIMITS, Limits
+from .model_names import KIND
 from .settings import Plain, SecretOrPlain, Several
-from .words import SECRET_FORM, hidden
+from .words import SECRET_FORM, hidden, nearest
 
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
 Endpoint = Literal["inference", "stored", "batches", "fine-tuning", "client-secrets", "organization", "*"]
 
 # Headers that framing, routing and the connection stand on: a config that set them would break both.
@@ -189,10 +193,24 @@ class UpstreamTable:
                     raise ValueError(f"headers: '{name}' holds a line break or another control character")
         if self.ca_file is not None:
             _certificates(self.ca_file)
+        self._check_models()
         self._check_proxy()
         if self.max_connections < 0:
             raise ValueError("max_connections must be at least 1, or 0 for no limit")
         _longer_than_nothing(self, "connect_timeout", "first_byte_timeout", "idle_timeout")
+
+    def _check_models(self) -> None:
+        for old, new in self.models.items():
+            for name in (old, new):
+                if re.search(r"[*?\[\]]", name):
+                    raise ValueError(f"models: '{name}' is no exact name; globs such as '*' are for only, not here")
+                model_name("models", name)
+            if self.only and not any(one.startswith(KIND) or fnmatchcase(old, one) for one in self.only):
+                raise ValueError(f"models renames '{old}', which is not among those that only lists; add it there")
+        for one in self.only:
+            if one.startswith(KIND) and (word := one.removeprefix(KIND)) not in CAPABILITIES:
+                raise ValueError(f"only: there is no kind '{word}'; {nearest(word, CAPABILITIES)}")
+            model_name("only", one)
 
     def _check_proxy(self) -> None:
         text = self.proxy.reveal()
@@ -216,7 +234,8 @@ class UpstreamTable:
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of its inner layers, outermost first."""
-        return ("credential", "wire") if self.api_key or self.headers else ("wire",)
+        names = ("model names",) if self.models or self.only else ()
+        return (*names, "credential", "wire") if self.api_key or self.headers else (*names, "wire")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +250,8 @@ class KeyTable:
     limits: Limits = NO_LIMITS
 
     def __post_init__(self) -> None:
-        if self.models:
-            raise ValueError("a key's models are not enforced by this version; take them out, lest they be relied on")
+        for one in self.models:
+            model_name("models", one)
         if not self.endpoints:
             raise ValueError("endpoints must name at least one sort")
 
@@ -314,6 +333,12 @@ class LogTable:
 
     format: Literal["json", "text"] = "json"
     exchanges: bool = True
+
+
+def model_name(setting: str, text: str) -> None:
+    """Raise ValueError for what is neither the name of a model nor a glob of names."""
+    if not text or not text.isprintable() or " " in text or "," in text:
+        raise ValueError(f"{setting}: '{text}' is no name of a model; it must hold no blank and no comma")
 
 
 def _url(name: str, text: str) -> SplitResult:

@@ -1,4 +1,4 @@
-"""Every upstream by name, each with an inner chain of its own: credential, then the wire."""
+"""Every upstream by name, each with an inner chain of its own: model names, credential, then the wire."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..model.errors import ProxyError, UpstreamError
 from ..model.exchange import Attempt, Client, Exchange, Span, Verdict
 from ..model.message import Request, Response
-from ..model.services import Log
+from ..model.services import Asks, Log
 from .chain import Door, Inner, build
+from .model_names import ModelNames
 
 
 class Wire(Protocol):
@@ -53,6 +54,13 @@ class Upstreams:
 
     def __getitem__(self, name: str) -> Upstream:
         return self._upstreams[name]
+
+    def serves(self, name: str, asked: Asks, /) -> Literal[True] | str:
+        """Whether that upstream serves what is asked, by its setting `only`; else why not, in a word."""
+        for _, layer in self._upstreams[name].layers:
+            if isinstance(layer, ModelNames):
+                return layer.serves(asked)
+        return True
 
     async def call(self, name: str, request: Request, /) -> Response:
         """Ask that upstream for a question of our own, with a target as clients write it ("/v1/moderations").

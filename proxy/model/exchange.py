@@ -33,6 +33,7 @@ class Attempt:
     error: str | None = None
     sent: bool = False
     seconds: float = 0.0  # until the answer's head
+    changed: tuple[str, ...] = ()  # what was said in other words there: "model: gpt-image-2 -> my-image-deployment"
     credential: str = ""  # which of the upstream's, by an id that is no secret
 
     @property

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from .message import Request, Response
 from .slots import Caller
@@ -34,11 +34,26 @@ class Log(Protocol):
         """What a person must act on."""
 
 
+class Asks(Protocol):
+    """What of an operation decides who can serve it."""
+
+    @property
+    def capability(self) -> str:
+        """What it takes: image, text, audio, embeddings or other."""
+
+    @property
+    def models(self) -> Sequence[Any]:
+        """The models that it names, each with a `name`."""
+
+
 class Upstreams(Protocol):
     """The door to every upstream by name."""
 
     def names(self) -> tuple[str, ...]:
         """All upstreams, in the config's order."""
+
+    def serves(self, name: str, asked: Asks, /) -> Literal[True] | str:
+        """Whether that upstream serves what is asked, by its setting `only`; else why not, in a word."""
 
     def call(self, name: str, request: Request, /) -> Awaitable[Response]:
         """Ask that upstream through its own inner chain; raises UpstreamError when nobody answered."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from ..model.body import EMPTY
@@ -13,6 +14,7 @@ from .multipart import Part, parameters, parts
 from .operation_body import KEPT, gather, kept
 from .operation_path import Asked, Kind, asked, form, plain, short
 from .operation_texts import ELSEWHERE, MARKS, PICTURES, SETTINGS, Image, Text, Texts, Unseen
+from .selected import Model, in_form, of_form, selected
 
 Capability = Literal["image", "text", "audio", "embeddings", "other"]
 
@@ -73,6 +75,13 @@ class Operation:
     images: tuple[Image, ...] = ()  # every picture that it is given
     tools: tuple[Tool, ...] = ()
     unseen: tuple[Unseen, ...] = ()
+    _named: tuple[Model, ...] = field(default=(), compare=False)  # in path, query and form
+    _document: Any = field(default=None, compare=False)  # the JSON, in which few ask for more than `model`
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Every model that the request names: in path and query, in `model`, tools, fallbacks and wherever else."""
+        return (*self._named, *selected(self._document))
 
     @property
     def prompts(self) -> tuple[Text, ...]:
@@ -129,7 +138,7 @@ async def _json(request: Request, told: Asked, limit: int) -> Operation:
     else:
         raise Rejected("The body is not a JSON object.")
     texts.fields(fields)
-    return _made(request, told, fields, texts)
+    return _made(request, told, fields, texts, document=fields)
 
 
 async def _multipart(request: Request, told: Asked, limit: int) -> Operation:
@@ -139,6 +148,7 @@ async def _multipart(request: Request, told: Asked, limit: int) -> Operation:
         texts.unseen.append(Unseen("", f"the body: it is larger than {KEPT} bytes"))
         return _made(request, told, {}, texts)
     names: set[str] = set()
+    named: list[Model] = []
     left = limit
     content_type = request.headers.get("content-type")
     async for part in parts(kept(request.body), content_type):
@@ -147,6 +157,8 @@ async def _multipart(request: Request, told: Asked, limit: int) -> Operation:
             raise Rejected(f"The form field {short(name)} is given twice; give it once.", param=name[:64])
         names.add(name)
         value = await _value(part, left)
+        if (model := in_form(name, value)) is not None:
+            named.append(model)
         if value is None:
             _upload(part, told.kind, texts)
             continue
@@ -166,7 +178,8 @@ async def _multipart(request: Request, told: Asked, limit: int) -> Operation:
             texts.fields({base: value})
         elif base == "prompt" or not (_setting(name) or _LITERAL.fullmatch(value)):
             texts.text(value, name, "user")
-    return _made(request, told, fields, texts)
+    whole = of_form(named, quality=fields.get("quality"), output_format=fields.get("output_format"))
+    return _made(request, told, fields, texts, named=whole)
 
 
 async def _value(part: Part, limit: int) -> str | None:
@@ -201,7 +214,15 @@ def _upload(part: Part, kind: Kind, texts: Texts) -> None:
         texts.unseen.append(Unseen(part.name, "an uploaded file"))
 
 
-def _made(request: Request, told: Asked, fields: dict[str, Any], texts: Texts) -> Operation:
+def _made(
+    request: Request,
+    told: Asked,
+    fields: dict[str, Any],
+    texts: Texts,
+    *,
+    named: Sequence[Model] = (),
+    document: Any = None,
+) -> Operation:
     """The whole, from what path, query and fields say."""
     kind, get = told.kind, fields.get
     drawing = kind in DRAWING
@@ -245,6 +266,8 @@ def _made(request: Request, told: Asked, fields: dict[str, Any], texts: Texts) -
         images=tuple(texts.images),
         tools=tools,
         unseen=tuple(texts.unseen),
+        _named=(*told.models, *named),
+        _document=document,
         **said,
     )
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote
 from ..model.errors import Rejected
 from ..model.message import Request
 from .multipart import parameters
+from .selected import Model
 
 Kind = Literal[
     "generate",
@@ -55,6 +56,7 @@ class Asked(NamedTuple):
     kind: Kind
     deployment: str | None  # of the path, Azure's dated form, where it decides over any other model
     model: str | None  # of the query
+    models: tuple[Model, ...] = ()  # both, with their places
 
 
 def asked(request: Request, prefix: str) -> Asked:
@@ -67,7 +69,11 @@ def asked(request: Request, prefix: str) -> Asked:
             for reading in (plain, plain.lower()):
                 if _kind(request.method, reading, prefix)[0] != "other":
                     raise Rejected("The path can be read in two ways; write it as it is documented.")
-    return Asked(kind, deployment, _model(query) if query else None)
+    named = _models(query) if query else {}
+    models = [Model((name,), model, place="query") for name, model in named.items()]
+    if deployment is not None:
+        models.append(Model(("deployment",), deployment, place="path"))
+    return Asked(kind, deployment, next(iter(named.values()), None), tuple(models))
 
 
 def form(request: Request, kind: Kind) -> Form:
@@ -125,7 +131,8 @@ def _kind(method: str, path: str, prefix: str) -> tuple[Kind, str | None]:
     return FOLDERS.get(rest.partition("/")[0], "other"), deployment
 
 
-def _model(query: str) -> str | None:
+def _models(query: str) -> dict[str, str]:
+    """The model and the deployment that a query names, which are the same."""
     found: dict[str, str] = {}
     if "%" in query or "model" in query.lower() or "deployment" in query.lower():
         for name, value in parse_qsl(query, keep_blank_values=True):
@@ -136,4 +143,4 @@ def _model(query: str) -> str | None:
                 found[known] = value
     if len(set(found.values())) > 1:
         raise Rejected("The query names a model and a deployment; name one.", param="model")
-    return next(iter(found.values()), None)
+    return found

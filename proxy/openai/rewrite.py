@@ -96,6 +96,11 @@ async def without_field(request: Request, field: str | Sequence[Step], *, limit:
     return await _changed(request, field, _NOTHING, limit=limit)
 
 
+def with_parameter(request: Request, name: str, value: Any) -> Request:
+    """The same request with one parameter of its query set, whatever its body."""
+    return _query(request, name, value)
+
+
 _NOTHING: Any = object()
 
 

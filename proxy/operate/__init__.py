@@ -31,7 +31,7 @@ def register(commands: Any) -> None:
     one.add_argument("--endpoints", metavar="A,B", help=f"what it may use (default: inference): {KEYS}")
     one.add_argument("--expires", metavar="TIME", help='when it ends by itself, as in "30d" (default: never)')
     one.add_argument("--tag", metavar="K=V", action="append", default=[], help="a note for people; may be repeated")
-    one.add_argument("--models", metavar="GLOB,...", help="not in this version")
+    one.add_argument("--models", metavar="GLOB,...", help="the models it may use, as in gpt-image-* (default: all)")
     one = command(keys, "keys list", "Show all keys, those that the config declares among them. No secret, no hash.")
     one.add_argument("--json", action="store_true", help="for programs")
     one = command(keys, "keys rotate", "Give a key a new text, shown once. The old text is valid for a while.")

@@ -14,7 +14,7 @@ import orjson
 
 from ..core.callers import FORM, KeyRing, StoredKey
 from ..core.config import Config
-from ..core.tables import Endpoint
+from ..core.tables import Endpoint, model_name
 from ..core.words import nearest
 from ..model.values import duration
 from .ground import Refused, on_keys, telling
@@ -27,25 +27,25 @@ COLUMNS = ("id", "name", "group", "endpoints", "models", "state", "created", "ex
 
 
 def _keys_create(config: Config, options: Namespace) -> None:
-    if options.models is not None:
-        raise Refused(
-            "--models: a key's models are enforced in a later version; a key that names some would not be held to them"
-        )
     name = _name("NAME", options.name)
     if options.group is not None and options.group not in config.groups:
         raise Refused(f"--group: no such group '{options.group}'; {nearest(options.group, config.groups)}")
     endpoints = _endpoints(options.endpoints)
+    models = _models(options.models)
     ttl = None if options.expires is None else _seconds("--expires", options.expires)
     if ttl == 0:
         raise Refused("--expires: a key must live longer than nothing")
     tags = _tags(options.tag)
     key, record = on_keys(
         config,
-        lambda ring: ring.create(name, group=options.group, endpoints=endpoints, ttl=ttl, tags=tags),
+        lambda ring: ring.create(name, group=options.group, endpoints=endpoints, models=models, ttl=ttl, tags=tags),
         makes=True,
     )
     until = "without end" if record.expires is None else f"until {_iso(record.expires)}"
-    _say(f"key {record.id} '{name}' for {', '.join(endpoints)}, {until}; in {config.store.path}. Shown this once:")
+    which = f" with {', '.join(models)}" if models else ""
+    _say(
+        f"key {record.id} '{name}' for {', '.join(endpoints)}{which}, {until}; in {config.store.path}. Shown this once:"
+    )
     print(key, flush=True)
 
 
@@ -185,6 +185,18 @@ def _endpoints(text: str | None) -> tuple[str, ...]:
         if sort not in ENDPOINTS:
             raise Refused(f"--endpoints: no such sort '{sort}'; {nearest(sort, ENDPOINTS)}")
     return tuple(sorts)
+
+
+def _models(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    models = dict.fromkeys(model.strip() for model in text.split(","))
+    for model in models:
+        try:
+            model_name("--models", model)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+    return tuple(models)
 
 
 def _tags(typed: Sequence[str]) -> dict[str, str]:

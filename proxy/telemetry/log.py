@@ -93,6 +93,8 @@ class ExchangeLog:
             "spans": {span.layer: [span.verdict, round(own * 1000, 3)] for span, own in own_times(exchange.spans)},
             "attempts": [f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts],
         }
+        if changed := {one.upstream: one.changed for one in exchange.attempts if one.changed}:
+            story["changed"] = changed
         if not outcome.complete:
             story["complete"] = False
         if outcome.left:

@@ -178,7 +178,6 @@ def test_reads_the_file_of_the_design(read: Callable[..., Config]) -> None:
         "keys.marketing-web.limits",
         "groups.marketing.limits",
         "models",
-        "upstreams.azure.models",
         "upstreams.azure.limits",
         "routes[0].limits",
         "plugins.quota",
@@ -670,9 +669,48 @@ def test_a_proxy_with_a_password_is_kept_secret(read: Callable[..., Config]) -> 
 # --- Keys and credentials
 
 
-def test_a_key_with_models_is_refused_until_something_enforces_them(said: Callable[..., list[str]]) -> None:
-    assert said(ONE + '[keys.a]\nsecret = "env:MARKETING_KEY"\nmodels = ["gpt-*"]\n') == [
-        "keys.a: a key's models are not enforced by this version; take them out, lest they be relied on"
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (
+            'models = { "gpt-*" = "x" }',
+            "models: 'gpt-*' is no exact name; globs such as '*' are for only, not here",
+        ),
+        (
+            'models = { "gpt-5" = "x[1]" }',
+            "models: 'x[1]' is no exact name; globs such as '*' are for only, not here",
+        ),
+        ('models = { "a" = "b c" }', "models: 'b c' is no name of a model; it must hold no blank and no comma"),
+        ('models = { "" = "b" }', "models: '' is no name of a model; it must hold no blank and no comma"),
+        ('models = ["a"]', None),
+        ('only = ["a,b"]', "only: 'a,b' is no name of a model; it must hold no blank and no comma"),
+        ('only = ["kind:images"]', "only: there is no kind 'images'; did you mean 'image'?"),
+        (
+            'only = ["gpt-*"]\nmodels = { "flux" = "b" }',
+            "models renames 'flux', which is not among those that only lists; add it there",
+        ),
+    ],
+)
+def test_names_of_models_are_complained_of_in_words(
+    said: Callable[..., list[str]], line: str, complaint: str | None
+) -> None:
+    told = said(ONE + line + "\n")
+    assert len(told) == 1 and told[0].startswith("upstreams.openai")
+    assert complaint is None or told == [f"upstreams.openai: {complaint}"]
+
+
+def test_an_upstreams_layers_are_drawn_with_its_model_names(read: Callable[..., Config]) -> None:
+    for line in ('only = ["kind:image"]', 'models = { "a" = "b" }', 'models = { "a" = "b" }\nonly = ["a*"]'):
+        config = read(ONE + line + "\n")
+        assert config.upstreams["openai"].layers == ("model names", "credential", "wire")
+        assert config.pictures() == ["* /v1/*   (no plugins) || openai: model names > credential > wire"]
+
+
+def test_a_keys_models_are_globs(read: Callable[..., Config], said: Callable[..., list[str]]) -> None:
+    key = '[keys.a]\nsecret = "env:MARKETING_KEY"\nmodels = '
+    assert read(ONE + key + '["gpt-image-*", "o[34]"]\n').keys["a"].models == ("gpt-image-*", "o[34]")
+    assert said(ONE + key + '["a b"]\n') == [
+        "keys.a: models: 'a b' is no name of a model; it must hold no blank and no comma"
     ]
 
 

@@ -22,6 +22,15 @@ def test_the_key_is_all_there_is_on_standard_output(say: Say, config: Path) -> N
     assert (config.parent / "state/master.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_is_made_for_some_models(say: Say, config: Path) -> None:
+    status, out, err = say("keys", "create", "ci", "--models", "gpt-image-*, gpt-5")
+    assert status == 0 and "for inference with gpt-image-*, gpt-5, without end" in err
+    caller = owner(out.strip(), config)
+    assert caller is not None and caller.models == ("gpt-image-*", "gpt-5")
+    rows = [line.split() for line in say("keys", "list")[1].splitlines()]
+    assert [row[4] for row in rows if row[0] == caller.id] == ["gpt-image-*,gpt-5"]
+
+
 def test_lists_stored_and_declared_keys_and_never_a_secret(say: Say, config: Path) -> None:
     key = say("keys", "create", "ci", "--tag", "team=a", "--tag", "why=test=1", "--expires", "30d")[1].strip()
     gone = say("keys", "create", "gone", "--expires", "1ms")[1].strip()
@@ -77,7 +86,8 @@ def test_what_is_revoked_stays_so(say: Say, config: Path) -> None:
         (["--expires", "9" * 400 + "d"], "--expires: "),
         (["--tag", "a"], "--tag: a tag is KEY=VALUE"),
         (["--tag", "a=b", "--tag", "a=c"], "--tag: 'a' is given twice\n"),
-        (["--models", "gpt-*"], "--models: a key's models are enforced in a later version"),
+        (["--models", "gpt-*,,"], "--models: '' is no name of a model; it must hold no blank and no comma\n"),
+        (["--models", "gpt image"], "--models: 'gpt image' is no name of a model"),
     ],
 )
 def test_refuses_in_one_line_what_it_could_not_hold(say: Say, config: Path, words: list[str], said: str) -> None:

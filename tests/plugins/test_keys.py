@@ -144,7 +144,6 @@ def listing(body: bytes, more: bytes = b"") -> bytes:
 
 async def test_the_list_of_models_is_narrowed_to_the_keys() -> None:
     async with ScriptedUpstream(listing(LIST)) as upstream, serve(closed(upstream), environ=ENVIRON) as served:
-        # No command makes such a key before something enforces its models; the store can hold one.
         key, _ = await (await served.house.state.keys()).create("a", models=["gpt-image-*", "other"])
         ask = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nAuthorization: Bearer %b\r\n\r\n"
         async with RawClient(served.port) as client:

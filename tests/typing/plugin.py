@@ -15,6 +15,7 @@ from proxy.api import (
     Forward,
     Image,
     Message,
+    Model,
     Operation,
     Outcome,
     Plugin,
@@ -28,6 +29,7 @@ from proxy.api import (
     Text,
     operation,
     parts,
+    spoken,
     with_field,
     without_field,
 )
@@ -52,6 +54,7 @@ class Everything(Plugin):
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
         services.log.info("opened", at=services.clock.now())
+        self.upstreams = services.upstreams
         yield
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
@@ -68,6 +71,9 @@ class Everything(Plugin):
         asked = await operation(request, prefix="/v1")
         assert_type(asked, Operation)
         assert_type(asked.model, str | None)
+        assert_type(asked.models, tuple[Model, ...])
+        assert_type(self.upstreams.serves("other", asked), Literal[True] | str)
+        assert_type(spoken(b"{}")[1], list[Model])
         assert_type(asked.prompts, tuple[Text, ...])
         assert_type(asked.images, tuple[Image, ...])
         if asked.kind == "generate" and asked.capability == "image" and not asked.unseen:
