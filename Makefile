@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run demo test test-long lint types bench clean
+.PHONY: run demo test test-long fuzz lint types bench clean
 
 run: $(VENV)/.ready-run  ## Serve on 127.0.0.1:8080; without OPENAI_API_KEY the sandbox is the upstream.
 	@BIN=$(BIN) sh deploy/run.sh
@@ -19,6 +19,13 @@ test: $(VENV)/.ready-test  ## The whole suite; what a machine lacks is skipped i
 test-long: $(VENV)/.ready-test  ## What takes minutes.
 	$(BIN)/python -m pytest -m long
 
+FUZZ_SECONDS ?= 60
+FUZZ ?= scanner operation multipart rewrite
+
+fuzz: $(VENV)/.ready-test  ## Look for bytes that break our readers, FUZZ_SECONDS=60 for each; FUZZ=scanner: only that.
+	@$(PIP) --only-binary atheris --editable '.[fuzz]' || { echo "Fuzzing is skipped: there is no wheel of atheris for this Python."; exit 0; }; \
+	for target in $(FUZZ); do $(BIN)/python -m tests.fuzz $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
 lint: $(VENV)/.ready-test  ## Style.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -29,7 +36,7 @@ bench: $(VENV)/.ready-bench  ## What it costs beside others, ten minutes; QUICK=
 	@$(BIN)/python -m bench
 
 clean:  ## Forget what was set up.
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz build dist *.egg-info
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Framegate needs Python 3.11 or newer; set PYTHON=...")'

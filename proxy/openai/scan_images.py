@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .pictures import SNIFFED, Base64, Piece, Sniffed, sniff
-from .scan_walk import common_escapes
+from .scan_walk import common_escapes, unquoted
 
 Kind = Literal["final", "partial", "repeated", "other"]
 Form = Literal["base64", "url", "text"]
@@ -138,7 +137,7 @@ class Taking:
         """Read on; the bytes that it decodes to, where they are wanted."""
         form = self.image.form
         if form == "base64":
-            if self._sample is None and not self.take:
+            if self._sample is None and (not self.take or self._decoder.bad is not None):
                 return b""
             if escaped and data.find(b"\\", at, end) >= 0:  # not only in what went before
                 return self._base64(_unescaped(data[at:end]), True)
@@ -209,11 +208,13 @@ class Taking:
             image.plausible = _LINK.match(_unescaped(bytes(self._raw[:HEAD]))) is not None
             return
         try:
-            image.url = str(json.loads(b'"%b"' % bytes(self._raw), strict=False))
+            url = unquoted(bytes(self._raw))
+            text = url.encode()  # half a surrogate pair can't be
         except ValueError:
             image.bad = "a URL that is not UTF-8"
             return
-        image.plausible = _LINK.match(image.url.encode("utf-8", "replace")) is not None
+        image.url = url
+        image.plausible = _LINK.match(text) is not None
 
 
 def _plain(escape: re.Match[bytes]) -> bytes:

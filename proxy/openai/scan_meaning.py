@@ -241,10 +241,14 @@ class Meaning:
         self._tell(image, sort, frame, name)
         if image.kind == "partial":
             self.partials += 1
-        elif image.kind == "final" and image.item is not None and image.bad is None and len(self._items) < MOST_ITEMS:
-            self._items.add(image.item)
+        elif image.kind == "final" and image.item is not None and image.plausible and image.bad is None:
+            self._remember(image.item)
         self._weigh(image, sort, frame)
         self.events.append(Event("settled", image))
+
+    def _remember(self, item: str) -> None:
+        if len(self._items) < MOST_ITEMS:
+            self._items.add(item)
 
     def _tell(self, image: Image, sort: str, frame: _Frame, name: str | None) -> None:
         """Put on the image what is known of it by now."""
@@ -288,7 +292,7 @@ def _kind(sort: str, values: dict[str, Any], name: str | None, seen: set[str]) -
         if "id" not in values and name is None:
             return None
         return "repeated" if values.get("id") in seen else "final"
-    if stated is None:
+    if not stated:
         if name is None:
             return None
         stated = name

@@ -385,9 +385,17 @@ def _name(raw: bytes) -> bytes | None:
     if b"\\" not in raw:
         return raw
     try:
-        return str(json.loads(b'"%b"' % raw, strict=False)).encode("ascii")
+        return unquoted(raw).encode("ascii")
     except ValueError:
         return None
+
+
+def unquoted(raw: bytes) -> str:
+    """What stands between two quotes, with its escapes read. Raises ValueError where it is not UTF-8.
+
+    Given bytes, `json.loads` takes them for UTF-16 when the second is zero.
+    """
+    return str(json.loads(f'"{raw.decode()}"', strict=False))
 
 
 def _read(raw: bytes) -> object:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import MutableSequence, Sequence
+from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from .plain import Object
 
@@ -83,6 +85,25 @@ TEXTS = (
 )
 
 
+T = TypeVar("T")
+
+
+class Dice(Random):
+    """Chance at a third of its price: ten thousand throws go into one answer, and a million answers are wanted."""
+
+    def randrange(self, stop: int) -> int:  # type: ignore[override]
+        return int(self.random() * stop)
+
+    def randint(self, a: int, b: int) -> int:
+        return a + int(self.random() * (b - a + 1))
+
+    def choice(self, seq: Sequence[T]) -> T:  # type: ignore[override]
+        return seq[int(self.random() * len(seq))]
+
+    def shuffle(self, x: MutableSequence[Any]) -> None:
+        x.sort(key=lambda _: self.random())  # type: ignore[attr-defined]
+
+
 class Written(str):
     """A string that is to be written with escapes that nobody needs."""
 
@@ -132,7 +153,7 @@ def value(rng: Random, name: str, depth: int) -> Any:
     if rng.randrange(12) == 0:
         name = rng.choice(ALL)
     if depth > 6 or rng.randrange(14) == 0:
-        return rng.choice((None, True, 0, -1.5e3, 10**30, "", "failed", "x" * 300))
+        return rng.choice((None, True, 0, -1.5e3, 10**30, "", "failed", "x" * rng.choice((30, 300))))
     if name in LISTS:
         return [made(rng, name, depth + 1) for _ in range(rng.choice((0, 1, 1, 2)))]
     if name in OBJECTS:
@@ -158,8 +179,8 @@ def made(rng: Random, name: str, depth: int) -> Object:
     """An object such as may stand under that name."""
     names = list(NAMES.get(name, ALL))
     rng.shuffle(names)
-    del names[rng.choice((1, 2, 3, 4, 6)) :]
-    if rng.randrange(3) == 0:
+    del names[rng.choice((1, 2, 3, 4, 6) if depth < 3 else (1, 1, 2, 3)) :]
+    if rng.randrange(4) == 0:
         names.append(rng.choice(ALL))
     if rng.randrange(9) == 0:
         names.append(rng.choice(names))
@@ -170,43 +191,47 @@ def made(rng: Random, name: str, depth: int) -> Object:
 def written(rng: Random, what: Any, blanks: bytes = b" \t\r\n") -> bytes:
     """JSON, compact or with white space anywhere, escaped or not."""
     loose = rng.randrange(3) == 0
+    quoted = rng.choice(QUOTED)
 
-    def gap() -> bytes:
-        return bytes(rng.choice(blanks) for _ in range(rng.choice((0, 0, 1, 2)))) if loose else b""
+    def gap() -> str:
+        if not loose or rng.randrange(2):
+            return ""
+        return "".join([chr(rng.choice(blanks)) for _ in range(rng.choice((1, 2)))])
 
-    def string(text: str) -> bytes:
+    def string(text: str) -> str:
         if isinstance(text, Written):
-            return b'"%b"' % b"".join(_escaped(rng, char) for char in text)
-        return json.dumps(text, ensure_ascii=rng.randrange(2) == 0).encode()
+            return f'"{"".join([_escaped(rng, char) for char in text])}"'
+        return quoted(text)
 
-    def one(what: Any) -> bytes:
+    def one(what: Any) -> str:
         if isinstance(what, Object):
-            members = (
-                gap()
-                + string(Written(key) if rng.randrange(30) == 0 else key)
-                + gap()
-                + b":"
-                + gap()
-                + one(inner)
-                + gap()
+            members = [
+                f"{gap()}{string(Written(key) if rng.randrange(30) == 0 else key)}{gap()}:{gap()}{one(inner)}{gap()}"
                 for key, inner in what
-            )
-            return b"{" + (b",".join(members) or gap()) + b"}"
+            ]
+            return "{" + (",".join(members) or gap()) + "}"
         if isinstance(what, list):
-            return b"[" + (b",".join(gap() + one(inner) + gap() for inner in what) or gap()) + b"]"
-        return string(what) if isinstance(what, str) else json.dumps(what).encode()
+            return "[" + (",".join([gap() + one(inner) + gap() for inner in what]) or gap()) + "]"
+        return string(what) if isinstance(what, str) else json.dumps(what)
 
-    return gap() + one(what) + gap()
+    return (gap() + one(what) + gap()).encode()
 
 
-def _escaped(rng: Random, char: str) -> bytes:
-    plain = json.dumps(char)[1:-1].encode()
+QUOTED = (json.encoder.encode_basestring, json.encoder.encode_basestring_ascii)
+
+
+def _escaped(rng: Random, char: str) -> str:
     match rng.randrange(6):
         case 0 if ord(char) < 0x10000:
-            return rng.choice((b"\\u%04x", b"\\u%04X")) % ord(char)
+            return rng.choice(("\\u%04x", "\\u%04X")) % ord(char)
         case 1 if char == "/":
-            return b"\\/"
-    return plain
+            return "\\/"
+    return _plainly(char)
+
+
+@cache
+def _plainly(char: str) -> str:
+    return json.dumps(char)[1:-1]
 
 
 def document(rng: Random) -> bytes:
@@ -254,13 +279,20 @@ def mutated(rng: Random, data: bytes) -> bytes:
 
 
 def cut(rng: Random, data: bytes) -> list[bytes]:
-    """The same in pieces."""
-    if rng.randrange(4) == 0:
-        return [data[at : at + 1] for at in range(len(data))]
-    at, pieces = 0, []
-    most = rng.choice((2, 5, 30, 300))
-    while at < len(data):
-        size = rng.randint(0, most)
-        pieces.append(data[at : at + size])
-        at += size
-    return pieces
+    """The same in pieces: a few anywhere, many small ones, now and then one for each byte."""
+    kind = rng.randrange(50)
+    if kind == 0:
+        return single(data)
+    if kind < 5:
+        places, at, most = [0], 0, rng.choice((2, 5, 30))
+        while at < len(data):
+            at += rng.randint(0, most)
+            places.append(at)
+    else:
+        places = sorted([0] + [rng.randint(0, len(data)) for _ in range(rng.choice((1, 2, 4, 9)))])
+    return [data[at:end] for at, end in zip(places, [*places[1:], len(data)], strict=True)]
+
+
+def single(data: bytes) -> list[bytes]:
+    """The same byte by byte."""
+    return [data[at : at + 1] for at in range(len(data))]

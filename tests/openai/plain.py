@@ -11,6 +11,12 @@ from typing import Any
 CALL = "image_generation_call"
 WORDS = ("id", "model", "status", "size", "quality", "output_format")
 USAGES = ("usage", "tool_usage", "svg_usage")
+# Strict JSON has no control characters in strings; the scanner lets them pass in long ones, and reads no short one.
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+AWAY = {code: 0xF0000 + code for code in range(32)}
+BACK = {new: old for old, new in AWAY.items()}
+NOT_UTF_8 = re.compile("[\ud800-\udfff]")
+UNREAD = re.compile("[\ud800-\udfff\U000f0000-\U000f001f]")
 
 
 class Object(list[tuple[str, Any]]):
@@ -27,6 +33,9 @@ class Found:
     item: str | None = None
     partial: int | None = None
     index: int | None = None
+
+    def __post_init__(self) -> None:
+        self.text = self.text.translate(BACK)
 
     @property
     def link(self) -> bool:
@@ -50,13 +59,19 @@ class Read:
 
 
 def loads(document: bytes) -> Any:
-    """The document, as json.loads reads it; invalid UTF-8 and control characters pass."""
+    """The document, as json.loads reads it; invalid UTF-8 and control characters pass, as characters nobody uses."""
     text = document.decode("utf-8", "surrogateescape")
-    return json.loads(text, strict=False, object_pairs_hook=Object, parse_int=_integer)
+    try:
+        return _DECODER.decode(text)
+    except ValueError:
+        return _DECODER.decode(STRING.sub(lambda found: found[0].translate(AWAY), text))
 
 
 def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) < 20 else float(digits[:300])
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=Object, parse_int=_integer)
 
 
 def plain(value: Any) -> Any:
@@ -91,7 +106,7 @@ def plausible(found: Found) -> bool:
             return 0 <= text.find(",") <= 256 and bool(text.partition(",")[2])
         text = rest
     elif found.link:
-        return re.match(r"(?i:https?://).|/.", text, re.DOTALL) is not None
+        return re.match(r"(?i:https?://).|/.", text, re.DOTALL) is not None and not NOT_UTF_8.search(text)
     bare = re.sub(r"[ \t\r\n]", "", text).replace("-", "+").replace("_", "/")
     if len(bare) < 16:
         return bool(decoded(text))
@@ -170,7 +185,7 @@ def _answer(value: Any, read: Read, *, event: bool, name: str) -> None:
             read.verdict = read.verdict or "error"
         elif key in ("b64_json", "partial_image_b64") and isinstance(one, str) and one:
             found = Found(key, "partial" if key[0] == "p" else None, one)
-            if key == "b64_json" and "type" in sofar and isinstance(values.get("type"), str):
+            if key == "b64_json" and "type" in sofar and isinstance(values["type"], str) and values["type"]:
                 found.kind = _kind(values["type"], values)
             waiting.append(found)
             read.images.append(found)
@@ -184,7 +199,7 @@ def _answer(value: Any, read: Read, *, event: bool, name: str) -> None:
     for found in waiting:
         if found.kind is None:
             stated = values.get("type")
-            found.kind = _kind(stated if stated is not None else name, values)
+            found.kind = _kind(stated or name, values)
         item = values.get("item_id")
         found.item = item if isinstance(item, str) else None
         found.partial = _number(values.get("partial_image_index"))
@@ -278,8 +293,10 @@ def readable(found: Found) -> bool:
     """Whether all of it is a picture that can be read."""
     if not plausible(found):
         return False
-    text = payload(found.text) if found.text[:5].lower() == "data:" else found.text
-    return text is not None and decoded(text) is not None
+    if found.text[:5].lower() != "data:":
+        return decoded(found.text) is not None
+    text = payload(found.text)
+    return text is None or decoded(text) is not None
 
 
 def _weigh(found: Found, read: Read) -> None:
@@ -309,8 +326,10 @@ def _first(value: Object) -> dict[str, Any]:
 
 
 def _small(key: str, value: Any) -> bool:
-    """Whether it is a word or a number, and short enough to be kept."""
-    return type(value) is int or (isinstance(value, str) and (len(value) < 250 or key == "message"))
+    """Whether it is a word or a number, short enough to be kept, and of characters."""
+    if isinstance(value, str):
+        return (len(value) < 250 or key == "message") and not UNREAD.search(value)
+    return type(value) is int
 
 
 def _kind(stated: Any, values: dict[str, Any]) -> str:

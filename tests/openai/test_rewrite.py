@@ -16,6 +16,7 @@ from proxy.api import BodyTooLarge, Bytes, Headers, Rejected, Request, operation
 from proxy.openai.fields import steps
 
 from .asking import LONG, Pieces, ask, whole
+from .stretches import holder, one_stretch, paths
 
 FORM = "multipart/form-data; boundary=B"
 EDITS = "/v1/images/edits"
@@ -112,31 +113,6 @@ LAYOUTS: list[dict[str, Any]] = [
     {"indent": 3},
     {"separators": (" ,\t", "\n: "), "ensure_ascii": True},
 ]
-
-
-def paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Every path in a document."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return ([path] if path else []) + [one for key, held in inner for one in paths(held, (*path, key))]
-
-
-def holder(document: Any, path: tuple[str | int, ...]) -> Any:
-    for step in path[:-1]:
-        document = document[step]
-    return document
-
-
-def one_stretch(before: bytes, after: bytes, new: bytes) -> list[bytes]:
-    """What may have stood where `new` stands, if that alone was changed."""
-    gone = len(before) - len(after) + len(new)
-    return [
-        before[at : at + gone]
-        for at in range(len(after) - len(new) + 1)
-        if gone >= 0
-        and before[:at] == after[:at]
-        and after[at:].startswith(new)
-        and before[at + gone :] == after[at + len(new) :]
-    ]
 
 
 @settings(max_examples=120, deadline=None)
