@@ -13,9 +13,10 @@ from .model.errors import (
     UpstreamError,
 )
 from .model.exchange import Attempt, Client, Exchange, Outcome, Span
+from .model.failure import Failure, FailureClass, Told
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
-from .model.services import Callers, Clock, Log, Services, Upstreams
+from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
 from .model.slots import CALLER, Caller, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
@@ -45,6 +46,9 @@ __all__ = [
     "Clock",
     "Duration",
     "Exchange",
+    "Failure",
+    "FailureClass",
+    "Failures",
     "Forward",
     "Headers",
     "Image",
@@ -70,6 +74,7 @@ __all__ = [
     "Store",
     "StoreError",
     "Text",
+    "Told",
     "Tool",
     "Unseen",
     "UpstreamError",

@@ -16,6 +16,7 @@ from .core.upstreams import Upstream, Upstreams
 from .model.services import Clock, Services
 from .model.slots import Caller
 from .model.values import Secret
+from .openai.failure_judge import Judge
 from .state import State
 from .wire.upstream import Wire
 
@@ -50,6 +51,7 @@ async def generation(
         upstreams=upstreams,
         store=state,
         callers=state.callers(_declared(config), frozenset(config.groups)),
+        failures=Judge(config.failures, clock),
         clock=clock,
         log=log,
         spawn=engine.spawn,

@@ -79,6 +79,11 @@ def _names(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str
                 if upstream not in upstreams:
                     text = f"no such upstream '{upstream}'; {nearest(upstream, upstreams)}"
                     reader.complain(f"{at('plugins', name)}.to[{i}]", text)
+    for i, rule in enumerate(config.failures):
+        for upstream in rule.upstream:
+            if upstream not in upstreams:
+                text = f"no such upstream '{upstream}'; {nearest(upstream, upstreams)}"
+                reader.complain(f"failures[{i}].upstream", text)
     for where, route in routes.items():
         if route.upstream is not None and route.upstream not in upstreams:
             text = f"no such upstream '{route.upstream}'; {nearest(route.upstream, upstreams)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..openai.failure_rule import Rule
 from . import check, order, registry
 from .settings import BAD, Complaint, Kept, Reader
 from .tables import (
@@ -95,6 +96,7 @@ class Config:
     plugins: dict[str, PluginTable]
     routes: tuple[RouteTable, ...]
     log: LogTable
+    failures: tuple[Rule, ...] = ()
     unbuilt: tuple[str, ...] = ()  # addresses of what does nothing in this version
 
     def reach(self, route: RouteTable) -> tuple[str, ...]:
@@ -169,6 +171,7 @@ class _File:
     models: dict[str, ModelTable] = field(default_factory=dict)
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
     routes: tuple[dict[str, Any], ...] = ()
+    failures: tuple[Rule, ...] = ()
     log: LogTable = field(default_factory=LogTable)
 
 
@@ -231,6 +234,7 @@ def _read(
         plugins,
         tuple(routes.values()),
         file.log,
+        file.failures,
         tuple(unbuilt_in(raw)) + tuple(at("plugins", name) for name in unbuilt),
     )
     check.whole(reader, config, raw, routes)

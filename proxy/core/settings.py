@@ -55,6 +55,7 @@ class Setting:
     name: str
     kind: Any
     default: Any  # MISSING: it must be given
+    field: str  # its name in the program where that is another: a word of Python's gets a `_` behind it
 
     @property
     def required(self) -> bool:
@@ -72,7 +73,7 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
     for field in fields(cls):
         if field.init and not field.name.startswith("_"):
             default = field.default if field.default_factory is MISSING else field.default_factory()
-            settings.append(Setting(field.name, kinds[field.name], default))
+            settings.append(Setting(field.name.rstrip("_"), kinds[field.name], default, field.name))
     return tuple(settings)
 
 
@@ -117,7 +118,7 @@ class Reader:
             if name in raw:
                 value = self.value(setting.kind, raw[name], at(where, name))
                 if value is not BAD:
-                    read[name] = value
+                    read[setting.field] = value
                 elif setting.required:
                     whole = False
             elif setting.required:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from .message import Request, Response
+from .errors import ProxyError
+from .failure import Failure
+from .message import Headers, Request, Response
 from .slots import Caller
 from .store import Store
 
@@ -76,6 +78,53 @@ class Callers(Protocol):
         """Whose key it is; raises Rejected when it is nobody's, StoreError when that can't be told."""
 
 
+class Failures(Protocol):
+    """Tells the classes of failures apart, by the operator's rules and ours. It never raises, whatever comes."""
+
+    def classify(
+        self,
+        status: int,
+        headers: Headers,
+        body: bytes | Mapping[str, object],
+        *,
+        sent: bool,
+        paid: bool,
+        look: bool = False,
+        upstream: str | None = None,
+        cooldown_max: float = ...,
+    ) -> Failure | None:
+        """The failure that an answer is, or None when it is none.
+
+        `body` is its beginning (64 KiB are plenty), or what was read of it: an event, a task. `sent`: has the whole
+        request gone out? `paid`: may it cost again to ask again? A 2xx is looked into only with `look`, or when a
+        document is given. A Retry-After over `cooldown_max` seconds is not believed.
+        """
+
+    def of_reading(
+        self,
+        headers: Headers,
+        *,
+        paid: bool,
+        image: bool,
+        verdict: str = ...,
+        error: Mapping[str, object] | str | None = None,
+        finish: Iterable[str] = (),
+        refusal: bool = False,
+        used: bool = False,
+        status: int = 200,
+        upstream: str | None = None,
+        cooldown_max: float = ...,
+    ) -> Failure | None:
+        """The failure that was found while a 2xx was read, or None.
+
+        `image`: was a picture asked for? `verdict` says whether one came: "image", "error", "none" or "unknown".
+        `error` is the one that was seen, `finish` why it ended, `used` whether it told of usage, which is paid for.
+        """
+
+    def of_error(self, error: ProxyError, *, paid: bool) -> Failure | None:
+        """The failure where nobody answered, or the answer was cut; None when the error is not the upstream's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the house lends every plugin while it runs."""
@@ -83,6 +132,7 @@ class Services:
     upstreams: Upstreams
     store: Store
     callers: Callers
+    failures: Failures
     clock: Clock
     log: Log
     spawn: Spawn

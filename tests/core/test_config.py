@@ -36,6 +36,7 @@ from proxy.core.config import (
 )
 from proxy.core.limit import Limits
 from proxy.core.settings import settings_of
+from proxy.openai.failure_rule import Rule
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "hunter2-the-real-key"
@@ -567,6 +568,7 @@ TABLES: dict[str, type] = {
     "models.*": ModelTable,
     "plugins.*": module._Use,
     "routes.*": RouteTable,
+    "failures.*": Rule,
     "log": LogTable,
 }
 SETTINGS = {f"{table}.{setting.name}" for table, cls in TABLES.items() for setting in settings_of(cls)}

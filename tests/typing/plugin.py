@@ -12,7 +12,10 @@ from proxy.api import (
     Caller,
     Duration,
     Exchange,
+    Failure,
+    FailureClass,
     Forward,
+    Headers,
     Image,
     Message,
     Model,
@@ -55,6 +58,11 @@ class Everything(Plugin):
     async def running(self, services: Services) -> AsyncIterator[None]:
         services.log.info("opened", at=services.clock.now())
         self.upstreams = services.upstreams
+        failure = services.failures.classify(429, Headers(), b"", sent=True, paid=False)
+        assert_type(failure, Failure | None)
+        if failure is not None and failure.next == "yes":
+            assert_type(failure.kind, FailureClass)
+            assert_type(failure.retry_after, float | None)
         yield
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
