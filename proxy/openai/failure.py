@@ -10,6 +10,7 @@ operator's `[[failures]]`. It never raises, whatever comes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from ..model.errors import ProxyError, UpstreamError
@@ -114,34 +115,20 @@ def of_error(error: ProxyError, *, paid: bool) -> Failure | None:
     return Failure.of("connect", told, paid=paid)
 
 
+@dataclass(slots=True)
 class _Case:
     """One answer, before the rules."""
 
-    __slots__ = ("cooldown_max", "headers", "now", "paid", "rules", "said", "sent", "status", "upstream", "used")
-
-    def __init__(
-        self,
-        status: int,
-        headers: Headers,
-        said: Said,
-        sent: bool,
-        paid: bool,
-        upstream: str | None,
-        rules: Rules,
-        now: float,
-        cooldown_max: float,
-        used: bool = False,
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.said = said
-        self.sent = sent
-        self.paid = paid
-        self.upstream = upstream
-        self.rules = rules
-        self.now = now
-        self.cooldown_max = cooldown_max
-        self.used = used
+    status: int
+    headers: Headers
+    said: Said
+    sent: bool
+    paid: bool
+    upstream: str | None
+    rules: Rules
+    now: float
+    cooldown_max: float
+    used: bool = False
 
     def judged(self, status: int) -> Failure:
         """An answer whose status says that it failed."""
@@ -156,12 +143,13 @@ class _Case:
         said = self.said
         wrong = said.shape == "error"
         broken = said.shape == "html" or (said.shape == "empty" and self.status == 200)
-        if wrong or said.finish or missing or broken:
+        bad = wrong or missing or broken
+        if bad or said.finish:
             status = said.status if wrong and said.status is not None and said.status >= 300 else self.status
-            rule = self.rules.find(status, said, self.headers, self.upstream)
+            rule = self.rules.find(status, said, self.headers, self.upstream, ended=not bad)
             if rule is not None:
                 return self._failure(rule.class_, rule)
-        if not (wrong or missing or broken):
+        if not bad:
             return None
         # What had begun may have been billed, although it does not say what went wrong.
         return self._failure("result_missing" if self.paid else "failure")

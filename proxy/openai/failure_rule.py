@@ -110,8 +110,10 @@ class Rules:
         self._all = tuple(_Match(rule) for rule in (*own, *shipped()))
         self._ready: dict[int, tuple[_Match, ...]] = {}
 
-    def find(self, status: int, said: Said, headers: Headers, upstream: str | None) -> Rule | None:
-        """The first rule that holds."""
+    def find(
+        self, status: int, said: Said, headers: Headers, upstream: str | None, *, ended: bool = False
+    ) -> Rule | None:
+        """The first rule that holds. `ended`: nothing is known to be wrong, so only why it ended can say that it is."""
         ready = self._ready.get(status)
         if ready is None:
             ready = self._for(status)
@@ -120,7 +122,7 @@ class Rules:
             if match.only_codes:  # most are; a call for each would take longer than looking
                 if not match.codes.isdisjoint(words):
                     return match.rule
-            elif match(said, headers, upstream):
+            elif match(said, headers, upstream) and (match.rule.finish or not ended):
                 return match.rule
         return None
 

@@ -247,7 +247,7 @@ HEADERS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(status=STATUS, headers=HEADERS, body=st.binary(max_size=80) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_and_headers_are_of_some_class(status: int, headers: Any, body: bytes) -> None:
     found = classify(status, Headers(headers), body, sent=True, paid=True, look=True, now=NOW)
@@ -255,7 +255,7 @@ def test_any_bytes_and_headers_are_of_some_class(status: int, headers: Any, body
     assert found is None or (found.kind in TABLE and (found.retry_after is None or 0 <= found.retry_after <= 600))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(status=STATUS, document=st.dictionaries(st.sampled_from(MEMBERS), JSON, max_size=6), image=st.booleans())
 def test_any_document_is_of_some_class(status: int, document: dict[str, Any], image: bool) -> None:
     found = classify(status, NONE, document, sent=True, paid=False)

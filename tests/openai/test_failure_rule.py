@@ -126,6 +126,15 @@ def test_a_200_without_a_picture_can_be_a_refusal_at_one_upstream() -> None:
     assert kinds == {"xai": "safety", "openai": "result_missing"}
 
 
+def test_such_a_rule_leaves_alone_what_has_simply_ended() -> None:
+    rule = Rule("safety", status=(200,), upstream=("xai",), body=("json",))
+    chat = b'{"choices": [{"finish_reason": "stop", "message": {"content": "hi"}}]}'
+    assert judged(200, chat, rule, upstream="xai") is None
+    assert of_reading(NONE, paid=True, image=True, finish=["stop"], upstream="xai", rules=Rules([rule])) is None
+    found = judged(200, chat.replace(b"stop", b"safety"), rule, Rule("invalid", finish=("SAFETY",)), upstream="xai")
+    assert found is not None and (found.kind, found.rule) == ("invalid", "failures[1]")
+
+
 def test_statuses_without_end_are_not_remembered() -> None:
     rules = Rules()
     for status in range(400, 3000):
