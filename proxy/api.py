@@ -15,6 +15,7 @@ from .model.errors import (
 from .model.exchange import Attempt, Client, Exchange, Outcome, Span
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
+from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Log, Services, Upstreams
 from .model.slots import CALLER, Caller, Slot, Slots
 from .model.socket import Message, Socket
@@ -52,8 +53,10 @@ __all__ = [
     "Operation",
     "Outcome",
     "Part",
+    "Picture",
     "Plugin",
     "ProxyError",
+    "Reading",
     "Rejected",
     "Request",
     "RequestTimeout",
@@ -67,6 +70,7 @@ __all__ = [
     "Span",
     "Store",
     "StoreError",
+    "Taker",
     "Text",
     "Tool",
     "Unseen",
