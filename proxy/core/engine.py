@@ -20,6 +20,7 @@ from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from ..model.plugin import Plugin
 from ..model.services import Clock, Log, Services
+from . import order
 from .chain import Crashed, Door, build
 from .reading import read, uncoded
 from .render import render
@@ -78,7 +79,7 @@ class Generation:
         self, placed: Sequence[Placed], log: Log, *, prefix: str, upstream: str, reach: frozenset[str], **rest: Any
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
-        reads = any(one.plugin.reads for one in placed)
+        reads = order.reads(one.plugin for one in placed)
 
         def door(exchange: Exchange, request: Request) -> Awaitable[Response]:
             name = request.upstream or upstream

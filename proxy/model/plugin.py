@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Protocol, dataclass_transform
 
 from .exchange import Exchange
 from .message import Request, Response
-from .reading import Seen
 from .services import Services
 from .slots import Slot
 
@@ -40,7 +39,7 @@ class Plugin:
     """Whether `on_crash = "skip"` is allowed: true only for a layer whose absence can't hurt."""
 
     @property
-    def reads(self) -> Collection[Seen]:
+    def reads(self) -> Collection[str]:
         """What it wants seen in answers: "verdict", "usage", "images". A class attribute, where no setting decides it.
 
         Where a plugin of the route reads, `response.reading` is there, and upstreams are asked not to compress.

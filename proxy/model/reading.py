@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 Verdict = Literal["image", "error", "none", "unknown"]
-Seen = Literal["verdict", "usage", "images"]
-READS: tuple[Seen, ...] = ("images", "usage", "verdict")
+READS = frozenset(("images", "usage", "verdict"))  # what a plugin may want to see in answers
 
 
 class Picture(Protocol):

@@ -378,6 +378,24 @@ async def test_every_attempt_is_read_and_asked_for_plain_bytes(wanted: str) -> N
     assert [asked.headers.get("X-A") for asked in played.asked] == ["b", "b"]
 
 
+async def test_a_stage_says_what_the_checker_would() -> None:
+    with pytest.raises(ValueError, match="reads 'verdicts', which nobody sees in an answer"):
+        async with stage(judged, answer(), wanted=("verdicts",)):
+            pass
+
+
+async def judged(exchange, request, forward) -> Response:
+    response = await forward(request)
+    assert (response.reading is not None) == (await request.body.read(9) == b'"read"')
+    return response
+
+
+@pytest.mark.parametrize("wanted", [(), ("usage",)])
+async def test_a_setting_may_decide_what_is_read(wanted: tuple[str, ...]) -> None:
+    async with stage(judged, answer(), wanted=wanted) as played_on:
+        assert (await played_on.play(ASK, json="read" if wanted else None)).status == 200
+
+
 async def test_what_an_upstream_is_asked_beside_the_exchange_is_not_read() -> None:
     async def layer(exchange, request, forward) -> Response:
         beside = await played_on.services.upstreams.call("main", Request("GET", "/v1/models", Headers()))
