@@ -71,8 +71,8 @@ def answer(
     `sse` is a list of events: a dict is one as OpenAI writes it (its "type", where there is one, names the event), a
     string is an event's data as it is. `pieces` come one by one, their length untold. Among events and pieces, an
     `asyncio.Event` is waited for at that place, and an error is raised there: `broken()` is the one that a real
-    upstream ends in. `cuts` are the places at which a `json`, `body` or `sse` falls into pieces; without any, the first two
-    are here whole when the head is, and each event is a piece. `wait` holds back the head.
+    upstream ends in. `cuts` are the places at which a `json`, `body` or `sse` falls into pieces; without any, the
+    first two are here whole when the head is, and each event is a piece. `wait` holds back the head.
     """
     if sum(given is not None for given in (json, sse, body, pieces)) > 1:
         raise ValueError("an answer has one body: json, sse, body or pieces")
