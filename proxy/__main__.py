@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +165,7 @@ def _plugins(options: argparse.Namespace) -> int:
 def _print_plugin(title: str, plugin: type[Plugin]) -> None:
     from .core.settings import settings_of
     from .core.words import wanted, written
+    from .model.plugin import Plugin
 
     print(title)
     if "__doc__" in vars(plugin) and plugin.__doc__ and not plugin.__doc__.startswith(f"{plugin.__name__}("):
@@ -172,6 +173,11 @@ def _print_plugin(title: str, plugin: type[Plugin]) -> None:
     for setting in settings_of(plugin):
         default = "required" if setting.required else f"default {written(setting.kind, setting.default)}"
         print(f"  {setting.name}: {wanted(setting.kind)}; {default}")
+    reads: object = plugin.reads
+    if isinstance(reads, Collection):
+        print(f"  reads in answers: {', '.join(sorted(reads))}")
+    elif reads is not Plugin.reads:  # a property of its own: its settings decide
+        print("  reads in answers: by its settings")
 
 
 def _print_chains(config: Config) -> None:

@@ -16,6 +16,7 @@ from .model.exchange import Attempt, Client, Exchange, Outcome, Span
 from .model.failure import Failure, FailureClass, Told
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
+from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
 from .model.slots import CALLER, Caller, Slot, Slots
 from .model.socket import Message, Socket
@@ -58,8 +59,10 @@ __all__ = [
     "Operation",
     "Outcome",
     "Part",
+    "Picture",
     "Plugin",
     "ProxyError",
+    "Reading",
     "Rejected",
     "Request",
     "RequestTimeout",
@@ -73,6 +76,7 @@ __all__ = [
     "Span",
     "Store",
     "StoreError",
+    "Taker",
     "Text",
     "Told",
     "Tool",

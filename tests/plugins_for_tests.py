@@ -44,3 +44,9 @@ class Skippable(Told):
     """One whose absence can't hurt."""
 
     skippable = True
+
+
+class Reads(Told):
+    """One that reads answers."""
+
+    reads = frozenset({"verdict", "usage", "images"})

@@ -29,6 +29,22 @@ class Stamp(Plugin):
     inside: ClassVar[tuple[str, ...]] = ()
 
 
+class Counts(Plugin):
+    """Counts what answers cost."""
+
+    reads = frozenset({"usage", "images"})
+
+
+class Judges(Plugin):
+    """Judges answers, where it is told to."""
+
+    judge: bool = True
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("verdict",) if self.judge else ()
+
+
 CLAIMS = registry.claims
 
 
@@ -164,6 +180,24 @@ def test_plugins_shows_settings_and_chains(file: Callable[[str], str], capsys: p
         "* /v1/*   stamp || openai: credential > wire\n"
     )
     assert KEY not in out
+
+
+@pytest.mark.parametrize(("judge", "read"), [("true", "images, usage, verdict"), ("false", "images, usage")])
+def test_plugins_shows_what_is_read_in_answers(
+    file: Callable[[str], str], capsys: pytest.CaptureFixture[str], judge: str, read: str
+) -> None:
+    tables = f'[plugins.counts]\nuse = "{__name__}:Counts"\n'
+    tables += f'[plugins.judges]\nuse = "{__name__}:Judges"\njudge = {judge}\n'
+    tables += '[[routes]]\nmatch = "* /v1/images/*"\nchain = ["counts", "judges"]\n'
+    tables += '[[routes]]\nmatch = "* /v1/*"\nchain = []\n'
+    assert main(["plugins", "--config", file(FINE + tables)]) == 0
+    out = capsys.readouterr().out
+    assert "  Counts what answers cost.\n  reads in answers: images, usage\n" in out
+    assert "default true\n  reads in answers: by its settings\n" in out
+    assert out.endswith(
+        f"* /v1/images/*   counts > judges > (reads {read}) || openai: credential > wire\n"
+        "* /v1/*          (no plugins) || openai: credential > wire\n"
+    )
 
 
 def test_plugins_shows_the_chains_of_zero_config(capsys: pytest.CaptureFixture[str]) -> None:

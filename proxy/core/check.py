@@ -38,6 +38,11 @@ def whole(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str,
     for where, route in read.items():
         layers = [(name, config.plugins[name].kind, config.plugins[name].plugin) for name in route.chain]
         reader.complaints += order.complaints(layers, where)
+    for name, plugin in config.plugins.items():
+        try:
+            order.reads((plugin.make(),))
+        except ValueError as exc:
+            reader.complain(at("plugins", name), str(exc))
     reader.complaints += _open(config, read)
     reader.complaints += _shadowed(routes)
     reader.complaints += _unmetered(config, read)

@@ -123,7 +123,13 @@ class Config:
         width = max(len(route.match) for route in self.routes)
         inner = {name: table.layers for name, table in self.upstreams.items()}
         return [
-            order.drawing(route.match, route.chain, {name: inner[name] for name in self.reach(route)}, width=width)
+            order.drawing(
+                route.match,
+                route.chain,
+                {name: inner[name] for name in self.reach(route)},
+                reads=order.reads(self.plugins[name].make() for name in route.chain),
+                width=width,
+            )
             for route in self.routes
         ]
 

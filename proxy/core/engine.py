@@ -20,7 +20,9 @@ from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from ..model.plugin import Plugin
 from ..model.services import Clock, Log, Services
+from . import order
 from .chain import Crashed, Door, build
+from .reading import read, uncoded
 from .render import render
 from .routes import Route, Routes
 from .upstreams import Upstreams
@@ -76,14 +78,19 @@ class Generation:
     def lane(
         self, placed: Sequence[Placed], log: Log, *, prefix: str, upstream: str, reach: frozenset[str], **rest: Any
     ) -> Lane:
-        """The chain of one route around the door to the upstreams that it reaches."""
+        """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
+        reads = order.reads(one.plugin for one in placed)
 
         def door(exchange: Exchange, request: Request) -> Awaitable[Response]:
             name = request.upstream or upstream
             if name not in reach:
                 # The checks against open proxies rest on where a route can get to.
                 raise ProxyError(f"The upstream '{name}' is not one that this route reaches.")
-            return self.upstreams.ask(exchange, request, name, request.target[len(prefix) :])
+            rest = request.target[len(prefix) :]
+            return (read_by if reads else self.upstreams.ask)(exchange, request, name, rest)
+
+        async def read_by(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
+            return read(await self.upstreams.ask(exchange, uncoded(request), name, rest))
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
         transparent = not placed and not self.upstreams[upstream].layers

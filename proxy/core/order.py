@@ -1,11 +1,13 @@
-"""What must stand outside what in a chain, and how a chain looks."""
+"""What must stand outside what in a chain, what is read in answers, and how a chain looks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..model.plugin import Plugin
+from ..model.reading import READS
 from .settings import Complaint
+from .words import nearest
 
 Layers = Sequence[tuple[str, str, type[Plugin]]]  # name, kind and class, from the outside in
 
@@ -32,8 +34,32 @@ def complaints(layers: Layers, where: str) -> list[Complaint]:
     return list(dict.fromkeys(found))
 
 
-def drawing(match: str, chain: Sequence[str], inner: Mapping[str, Sequence[str]], *, width: int = 0) -> str:
-    """A chain on one line, each further upstream on one of its own: `* /v1/*   keys || openai: credential > wire`."""
-    outside = f"{match:<{width}}   {' > '.join(chain) or '(no plugins)'} || "
+def reads(plugins: Iterable[Plugin]) -> tuple[str, ...]:
+    """What these want seen in answers, in alphabetical order; raises ValueError for what nobody can see there."""
+    found: set[str] = set()
+    for plugin in plugins:
+        if isinstance(plugin.reads, str):
+            raise ValueError(f'reads "{plugin.reads}", which is a word and not several; write ("{plugin.reads}",)')
+        for word in plugin.reads:
+            if word not in READS:
+                raise ValueError(f"reads '{word}', which nobody sees in an answer; {nearest(word, READS)}")
+        found.update(plugin.reads)
+    return tuple(sorted(found))
+
+
+def drawing(
+    match: str,
+    chain: Sequence[str],
+    inner: Mapping[str, Sequence[str]],
+    *,
+    reads: Collection[str] = (),
+    width: int = 0,
+) -> str:
+    """A chain on one line, each further upstream on one of its own: `* /v1/*   keys || openai: credential > wire`.
+
+    What is read in answers stands where the reader does: `keys > failover > (reads verdict) || ...`.
+    """
+    layers = [*chain, f"(reads {', '.join(reads)})"] if reads else chain
+    outside = f"{match:<{width}}   {' > '.join(layers) or '(no plugins)'} || "
     lines = [f"{name}: {' > '.join(layers)}" for name, layers in inner.items()]
     return f"\n{'|| ':>{len(outside)}}".join([outside + lines[0], *lines[1:]]) if lines else outside.rstrip(" |")

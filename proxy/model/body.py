@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import BodyConsumed, BodyTooLarge
 
 if TYPE_CHECKING:
     from .keep import Kept
+
+# How a body that comes from a socket goes to another without waking a task for it: to a sink that may have enough for
+# now (False), with a call that waits until it takes bytes again. Bodies that can do so have it as `pour`.
+Pour = Callable[[Callable[[bytes], bool], Callable[[], Awaitable[None]]], Awaitable[None]]
 
 
 class Body:
@@ -17,6 +21,7 @@ class Body:
     __slots__ = ("_keeper", "_seen")
     _seen: Any
     length: int | None = 0
+    coding: str | None = None  # the content coding that it has, where somebody has looked; who rewrites it takes it off
 
     @property
     def kept(self) -> Kept | None:

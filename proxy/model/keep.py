@@ -33,11 +33,13 @@ class Kept(Body):
         "_pull",
         "_size",
         "_source",
+        "coding",
         "length",
     )
 
     def __init__(self, source: Body, *, memory: int, limit: int) -> None:
         self.length = source.length
+        self.coding = source.coding
         self._source = source
         self._front: AsyncIterator[bytes] | None = None
         self._headroom = min(memory, limit)

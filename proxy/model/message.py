@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from .body import EMPTY, Body, Bytes, Through
+from .coding import Plain
 from .slots import Slots
 from .socket import Change, Passage, Socket
 
 if TYPE_CHECKING:
     from .exchange import Attempt
+    from .reading import Reading
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 Transform = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
@@ -139,19 +141,22 @@ class Response:
     socket: Socket | None = None  # status 101: messages both ways
     reason: bytes = b""  # the reason phrase as the upstream wrote it
     attempt: Attempt | None = None  # the call that it answers
+    reading: Reading | None = None  # what the one reader sees in it, where a plugin of the route reads
 
     def through(
         self, transform: Transform | None = None, *, inward: Change | None = None, outward: Change | None = None
     ) -> Response:
         """The same answer with its body rewritten as it flows; what described the old bytes is dropped.
 
-        On a socket, `inward` sees each message of the client's and `outward` each of the upstream's.
+        An answer that came compressed although the route reads is inflated first. On a socket, `inward` sees each
+        message of the client's and `outward` each of the upstream's.
         """
         if self.socket is not None:
             return replace(self, socket=Passage(self.socket, inward, outward))
         if transform is None:
             return self
-        return replace(self, headers=self.headers.without(OF_THE_BYTES), body=Through(self.body, transform))
+        body = self.body if self.body.coding is None else Plain(self.body)
+        return replace(self, headers=self.headers.without(OF_THE_BYTES), body=Through(body, transform))
 
     def with_headers(self, **named: str | None) -> Response:
         """The same answer with headers set or (None) removed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, dataclass_transform
@@ -35,10 +35,16 @@ class Plugin:
     """Slots that a layer outside this one must fill."""
     inside: ClassVar[tuple[str, ...]] = ()
     """Kinds of plugin that must sit outside this one, where the chain has them."""
-    reads: ClassVar[frozenset[str]] = frozenset()
-    """What it wants seen in answers: "verdict", "usage", "images"."""
     skippable: ClassVar[bool] = False
     """Whether `on_crash = "skip"` is allowed: true only for a layer whose absence can't hurt."""
+
+    @property
+    def reads(self) -> Collection[str]:
+        """What it wants seen in answers: "verdict", "usage", "images". A class attribute, where no setting decides it.
+
+        Where a plugin of the route reads, `response.reading` is there, and upstreams are asked not to compress.
+        """
+        return ()
 
     @property
     def anonymous(self) -> bool:

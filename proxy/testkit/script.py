@@ -71,8 +71,8 @@ def answer(
     `sse` is a list of events: a dict is one as OpenAI writes it (its "type", where there is one, names the event), a
     string is an event's data as it is. `pieces` come one by one, their length untold. Among events and pieces, an
     `asyncio.Event` is waited for at that place, and an error is raised there: `broken()` is the one that a real
-    upstream ends in. `cuts` are the places at which a `json` or `body` falls into pieces; without any it is here whole
-    when the head is. `wait` holds back the head.
+    upstream ends in. `cuts` are the places at which a `json`, `body` or `sse` falls into pieces; without any, the
+    first two are here whole when the head is, and each event is a piece. `wait` holds back the head.
     """
     if sum(given is not None for given in (json, sse, body, pieces)) > 1:
         raise ValueError("an answer has one body: json, sse, body or pieces")
@@ -82,6 +82,11 @@ def answer(
     if sse is not None:
         known["content-type"] = "text/event-stream"
         parts = tuple([_event(one) for one in sse])
+        if cuts:
+            joined = [part for part in parts if isinstance(part, bytes)]
+            if len(joined) < len(parts):
+                raise ValueError("cuts are for events alone: what is waited for or raised has a place of its own")
+            parts = _cut(b"".join(joined), cuts)
     elif pieces is not None:
         parts = tuple(pieces)
     else:
@@ -90,10 +95,9 @@ def answer(
             body = orjson.dumps({} if json is None else json)
         length = len(body)
         known["content-length"] = str(length)
-        places = [0, *sorted(cuts), length]
-        parts = tuple([body[start:end] for start, end in itertools.pairwise(places)])
-    if cuts and length is None:
-        raise ValueError("cuts are for json and body; events and pieces are cut already")
+        parts = _cut(body, cuts)
+    if cuts and pieces is not None:
+        raise ValueError("cuts are for json, body and sse; pieces are cut already")
     known.update({name.lower(): text for name, text in (headers or {}).items()})
     raw = tuple([(name.encode(), text.encode()) for name, text in known.items()])
     return Reply(status, Headers(raw), parts, length, whole=length is not None and not cuts, wait=wait)
@@ -102,6 +106,10 @@ def answer(
 def broken() -> UpstreamError:
     """How an upstream's answer ends in the middle; stands among the pieces of an `answer`."""
     return UpstreamError("the answer broke off", sent=True)
+
+
+def _cut(data: bytes, places: Sequence[int]) -> tuple[bytes, ...]:
+    return tuple([data[start:end] for start, end in itertools.pairwise([0, *sorted(places), len(data)])])
 
 
 def _event(one: Any) -> Piece:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from .. import build
-from ..core import engine
+from ..core import engine, order
 from ..core.config import Config, PluginTable, RouteTable, load
 from ..core.upstreams import Upstream
 from ..model.exchange import Exchange
@@ -184,6 +184,7 @@ class Stage:
             if self._on_crash == "skip" and not plugin.skippable:
                 raise ValueError(f"'{name}' must not be skipped when it crashes: its class does not say skippable")
             tables[name] = _Given(name, type(plugin), name, self._on_crash, given=plugin)
+        order.reads(self.plugins)  # as the checker would
         route = config.routes[0]
         routes = (replace(route, chain=tuple(tables)), replace(route, chain=("lent",)))  # the second is never taken
         tables["lent"] = _Given("lent", _Lent, "lent", given=_Lent(self))

@@ -11,14 +11,13 @@ from typing import Any
 
 from ..core.engine import Engine
 from ..core.render import render
-from ..model.body import EMPTY, Body
+from ..model.body import EMPTY, Body, Pour
 from ..model.errors import BodyConsumed, BodyTooLarge, ClientLeft, ProxyError, Rejected
 from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from . import websocket
 from .headers import KEEP, LENGTH, LONGEST, OUTWARD_FILTER, one_chunk
 from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade, whole
-from .upstream import AnswerBody
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TOGETHER = 2**14  # a body up to this size is written in one piece with its head
@@ -286,16 +285,16 @@ class Delivery:
         return out
 
     async def _stream(self, body: Body, *, chunked: bool) -> None:
-        if type(body) is AnswerBody:
-            await self._splice(body, chunked=chunked)
+        if (pour := getattr(body, "pour", None)) is not None:
+            await self._splice(pour, chunked=chunked)
         else:
             await self._iterate(body, chunked=chunked)
         if chunked:
             self._put(b"0\r\n\r\n")
         await self._taken()
 
-    async def _splice(self, body: AnswerBody, *, chunked: bool) -> None:
-        """From socket to socket: no layer looks at this answer, so no task wakes for its bytes."""
+    async def _splice(self, pour: Pour, *, chunked: bool) -> None:
+        """From socket to socket: no layer changes this answer, so no task wakes for its bytes."""
         transport, connection, exchange = self._transport, self._connection, self._exchange
 
         def put(piece: bytes) -> bool:
@@ -311,7 +310,7 @@ class Delivery:
             if (transport is None or transport.is_closing()) and not exchange.keeps_going:
                 raise ConnectionResetError("the client left")
 
-        await body.pour(put, drained)
+        await pour(put, drained)
 
     async def _iterate(self, body: Body, *, chunked: bool) -> None:
         declared = body.length

@@ -211,7 +211,7 @@ def _response(request: Request, link: Link, question: Question, message: Any, st
 class AnswerBody(Body):
     """An upstream's answer, pulled as it is read; the upstream's clock runs only while somebody asks for bytes."""
 
-    __slots__ = ("_link", "_question", "_read", "_stream", "_whole", "length")
+    __slots__ = ("_ahead", "_begun", "_link", "_question", "_read", "_stream", "_whole", "length")
 
     def __init__(self, link: Link, question: Question, stream: StreamReader, length: int | None) -> None:
         self._link = link
@@ -219,13 +219,51 @@ class AnswerBody(Body):
         self._stream = stream
         self._whole: bytes | None = None  # all of it, where it was here at once
         self._read = False  # somebody took it piece by piece
+        self._begun = False  # somebody took some of it, and may leave the rest to another
+        self._ahead = b""  # what came for somebody who no longer waited
         self.length = length
 
     def now(self) -> bytes | None:
         """All of it, when it has come before anybody read."""
-        if self._whole is None and not self._read:
+        if self._whole is None and not self._read and not self._begun:
             self._whole = whole(self._stream)
         return self._whole
+
+    async def more(self) -> bytes:
+        """The next piece, b"" at the end; the rest is iterated or poured. Cancelled, it loses nothing."""
+        self._begun = True
+        stream, link, question = self._stream, self._link, self._question
+        loop = asyncio.get_running_loop()
+
+        def take(piece: bytes) -> bool:
+            self._ahead += piece
+            return False
+
+        try:
+            while True:
+                if (broken := stream.exception()) is not None:
+                    raise broken
+                if piece := self._here():
+                    return piece
+                if stream.is_eof():
+                    return b""
+                question.sink = take
+                question.turn = turn = Turn(loop)
+                link.expect(question)
+                link.resume_reading()
+                await turn
+        except ProxyError:
+            raise
+        except Exception as exc:
+            raise UpstreamError("the answer broke off", sent=True) from exc
+        finally:
+            question.sink = None
+            link.expected(question)
+
+    def _here(self) -> bytes:
+        """What has come and was not taken."""
+        ahead, self._ahead = self._ahead, b""
+        return ahead + self._stream.read_nowait()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The answer in the pieces in which it comes; raises UpstreamError when it breaks off."""
@@ -251,7 +289,7 @@ class AnswerBody(Body):
             return held < WIDE
 
         try:
-            if first := stream.read_nowait():
+            if first := self._here():
                 take(first)
             question.sink = take
             while True:
@@ -291,7 +329,7 @@ class AnswerBody(Body):
             while True:
                 if (broken := stream.exception()) is not None:
                     raise broken
-                if (piece := stream.read_nowait()) and not sink(piece):  # what came while nobody poured
+                if (piece := self._here()) and not sink(piece):  # what came while nobody poured
                     await drained()
                 if stream.is_eof():
                     return

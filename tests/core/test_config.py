@@ -79,6 +79,10 @@ class Stamp(Plugin):
             raise ValueError("text must not be empty")
 
 
+class Nosy(Plugin):
+    reads = ("usage", "image")
+
+
 class Broken(Plugin):
     def __post_init__(self) -> None:
         raise KeyError("oh")
@@ -462,6 +466,12 @@ def test_each_route_that_fails_is_named(said: Callable[..., list[str]]) -> None:
         chain = ["again"]
         """
     assert [line.partition(":")[0] for line in said(OPEN + TWO + PLUGINS + routes)] == ["routes[0]", "routes[3]"]
+
+
+def test_a_plugin_that_reads_what_is_in_no_answer(said: Callable[..., list[str]]) -> None:
+    table = f'[plugins.nosy]\nuse = "{HERE}:Nosy"\n'
+    (complaint,) = said(ONE + table)
+    assert complaint.endswith("plugins.nosy: reads 'image', which nobody sees in an answer; did you mean 'images'?")
 
 
 def test_a_plugin_that_knows_its_callers_closes_the_proxy(read: Callable[..., Config]) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
-from proxy.core.order import complaints, drawing
+import pytest
+
+from proxy.core.order import complaints, drawing, reads
 from proxy.model.plugin import Plugin
 from proxy.model.slots import CALLER, Slot
 
@@ -66,6 +69,25 @@ def test_says_every_complaint_at_once() -> None:
 def test_draws_a_chain() -> None:
     one = drawing("* /v1/*", ["keys", "quota"], {"openai": ("credential", "wire")})
     assert one == "* /v1/*   keys > quota || openai: credential > wire"
+
+
+def test_draws_the_reader_of_answers_where_it_stands() -> None:
+    one = drawing("* /v1/*", ["failover"], {"openai": ("wire",)}, reads=("usage", "verdict"))
+    assert one == "* /v1/*   failover > (reads usage, verdict) || openai: wire"
+
+
+def reader(what: object) -> Plugin:
+    return type("Reader", (Plugin,), {"reads": what})()
+
+
+def test_says_what_nobody_sees_in_answers() -> None:
+    assert reads([Keys(), reader(("verdict", "usage")), reader({"usage"})]) == ("usage", "verdict")
+    for what, complaint in (
+        (("usages",), "reads 'usages', which nobody sees in an answer; did you mean 'usage'?"),
+        ("usage", 'reads "usage", which is a word and not several; write ("usage",)'),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
+            reads([reader(what)])
 
 
 def test_draws_each_further_upstream_on_a_line_of_its_own() -> None:

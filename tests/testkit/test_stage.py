@@ -258,6 +258,12 @@ async def test_events_and_pieces_come_as_they_are_cut() -> None:
     await play(Does(looks), upstream=answer(body=b"abcdef", cuts=(4, 1)))
     await play(Does(looks), upstream=answer(pieces=[b"gh", b"i"]))
     assert seen == [b"a", b"bcd", b"ef", b"gh", b"i"]
+    seen.clear()
+    await play(Does(looks), upstream=answer(sse=["x", "y"], cuts=(4, 13)))
+    assert seen == [b"data", b": x\n\ndata", b": y\n\n"]
+    for wrong in ({"sse": ["x", broken()]}, {"pieces": [b"x"]}):
+        with pytest.raises(ValueError, match="cuts are for"):
+            answer(cuts=(1,), **wrong)
 
 
 async def test_an_answer_that_breaks_off_is_seen_to_be_cut() -> None:
