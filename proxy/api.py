@@ -13,12 +13,13 @@ from .model.errors import (
     UpstreamError,
 )
 from .model.exchange import Attempt, Client, Exchange, Outcome, Span
-from .model.failure import Failure, FailureClass, Told
+from .model.failure import Billed, Failure, FailureClass, Told
+from .model.health import Capability, Health, Standing
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
-from .model.slots import CALLER, Caller, Slot, Slots
+from .model.slots import CALLER, CAPABILITY, STOPPED, Caller, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Size
@@ -32,16 +33,20 @@ from .openai.selected import Model, spoken
 
 __all__ = [
     "CALLER",
+    "CAPABILITY",
     "EMPTY",
+    "STOPPED",
     "Add",
     "Added",
     "Attempt",
+    "Billed",
     "Body",
     "BodyConsumed",
     "BodyTooLarge",
     "Bytes",
     "Caller",
     "Callers",
+    "Capability",
     "Client",
     "ClientLeft",
     "Clock",
@@ -52,6 +57,7 @@ __all__ = [
     "Failures",
     "Forward",
     "Headers",
+    "Health",
     "Image",
     "Log",
     "Message",
@@ -74,6 +80,7 @@ __all__ = [
     "Slots",
     "Socket",
     "Span",
+    "Standing",
     "Store",
     "StoreError",
     "Taker",

@@ -10,6 +10,7 @@ from .core import proxies
 from .core.chain import Inner
 from .core.credential import Credential
 from .core.engine import Engine, Generation, Lane, Placed
+from .core.health import Health
 from .core.model_names import ModelNames
 from .core.routes import Route, Routes
 from .core.upstreams import Upstream, Upstreams
@@ -33,15 +34,18 @@ async def generation(
     clock: Clock,
     log: Any,
     *,
-    make: Callable[[Config, str, Clock, str], Upstream] | None = None,
+    make: Callable[..., Upstream] | None = None,
 ) -> Generation:
     """A generation at work; raises what a plugin raised that could not start, having closed the others.
 
     `make` stands in for `upstream`, where a test has wires of its own.
     """
     make = make or partial(upstream, environ=state.environ)
-    upstreams = Upstreams({name: make(config, name, clock, engine.mark) for name in config.upstreams}, log)
-    made = Generation(upstreams)
+    health = state.health(log)
+    upstreams = Upstreams(
+        {name: make(config, name, clock, engine.mark, health) for name in config.upstreams}, log, health
+    )
+    made = Generation(upstreams, verbose=config.server.expose == "all")
     placed = {
         name: Placed(name, table.make(), table.on_crash)
         for name, table in config.plugins.items()
@@ -62,7 +66,13 @@ async def generation(
 
 
 def upstream(
-    config: Config, name: str, clock: Clock, mark: str = "", *, environ: Mapping[str, str] | None = None
+    config: Config,
+    name: str,
+    clock: Clock,
+    mark: str = "",
+    health: Health | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
 ) -> Upstream:
     """One upstream: its wire and the layers that its table asks for. `environ` may name a proxy on the way."""
     table = config.upstreams[name]
@@ -89,6 +99,8 @@ def upstream(
             of_callers={id: key.credentials[name] for id, key in config.keys.items() if name in key.credentials},
             of_groups={id: group.credentials[name] for id, group in config.groups.items() if name in group.credentials},
             mark=mark,
+            upstream=name,
+            health=health,
         )
         layers = (*layers, ("credential", credential))
     return Upstream(name, wire, layers)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .core.callers import Callers, KeyRing
-from .model.services import Clock
+from .core.health import Health
+from .model.services import Clock, Log
 from .model.slots import Caller
 from .model.store import Add, Added, Store
 from .model.values import Secret
@@ -30,6 +31,7 @@ class State:
         self._lock = asyncio.Lock()
         self._store: Store | None = None
         self._pepper: bytes | None = None
+        self._health: Health | None = None
 
     async def _open(self) -> Store:
         async with self._lock:
@@ -64,6 +66,12 @@ class State:
     def callers(self, declared: Declared, groups: Collection[str]) -> Directory:
         """The directory of callers: the declared ones of one config, and those stored that belong to its groups."""
         return Directory(self, self._clock, declared, groups)
+
+    def health(self, log: Log) -> Health:
+        """What is known of the upstreams; it outlives every config."""
+        if self._health is None:
+            self._health = Health(self, self._clock, log)
+        return self._health
 
     # --- the store
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+NODE = Path(__file__).parent / "node"
 ALL = os.environ.get("FRAMEGATE_TESTS") == "all"
 
 
@@ -22,6 +25,20 @@ def needs() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def installed() -> Callable[[str], None]:
+    """Install the Node SDK as the lock file says, once, where it is not there yet."""
+
+    def install(npm: str) -> None:
+        lock = (NODE / "package-lock.json").read_bytes()
+        stamp = NODE / "node_modules" / ".installed"
+        if not stamp.exists() or stamp.read_bytes() != lock:
+            subprocess.run([npm, "ci", "--ignore-scripts"], cwd=NODE, check=True, stdout=subprocess.DEVNULL)
+            stamp.write_bytes(lock)
+
+    return install
 
 
 @pytest.hookimpl(wrapper=True)

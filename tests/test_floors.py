@@ -35,6 +35,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.__main__": (("proxy",), ()),
     "proxy": ((), ()),
     "plugins.keys": (("proxy.api", "plugins.keys_models"), ()),
+    "plugins.failover": (("proxy.api", "plugins.failover"), ()),
     "plugins": (("proxy.api",), ("orjson", "PIL", "cryptography")),
 }
 INTERNALS = re.compile(

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Literal
 
 from ..model.errors import ProxyError
-from ..model.exchange import Exchange
+from ..model.exchange import Attempt, Exchange
 from ..model.message import Headers, Request, Response
 from ..model.plugin import Forward
-from ..model.slots import CALLER, Caller
+from ..model.slots import CALLER, CAPABILITY
 from ..model.values import Secret
+from .health import Health
 from .names import Judged
 
 Auth = Literal["bearer", "api-key", "none"]
@@ -51,6 +52,7 @@ SOCKET_OWN = ("openai-insecure-api-key.", "openai-organization.", "openai-projec
 
 HOP = b"CDN-Loop"  # RFC 8586: the one header made for finding loops; nobody on the way takes it off
 NONE: Mapping[str, Secret] = {}
+FIXED = "fixed"  # the id of a secret that stands in `headers` or in the base URL
 
 
 KEEP, DROP, SOCKET = 0, 1, 2
@@ -74,15 +76,23 @@ class Credential:
         of_callers: Mapping[str, Secret] = NONE,
         of_groups: Mapping[str, Secret] = NONE,
         mark: str = "",
+        upstream: str = "",
+        health: Health | None = None,
     ) -> None:
         self._swaps = swaps
+        self._upstream = upstream
+        self._health = health
         self._header = b"api-key" if auth == "api-key" else b"Authorization"
         prefix = "" if auth == "api-key" else "Bearer "
 
         def value(key: Secret) -> bytes:
             return f"{prefix}{key.reveal()}".encode()
 
-        self._values = itertools.cycle([value(key) for key in keys]) if keys and auth != "none" else None
+        self._values = [value(key) for key in keys] if auth != "none" else []
+        self._ids = tuple([str(number) for number, _ in enumerate(self._values, 1)])
+        self._turn = itertools.count()
+        if health is not None:
+            health.pool(upstream, self._ids or ((FIXED,) if swaps else ("",)))
         self._of_callers = {name: value(key) for name, key in of_callers.items()}
         self._of_groups = {name: value(key) for name, key in of_groups.items()}
         self._mark = (HOP, mark.encode())  # "" for none
@@ -101,7 +111,7 @@ class Credential:
         swaps = self._swaps
         judged = self._judged
         pairs = [pair for pair in request.headers.raw if judged[pair[0]] != DROP]
-        if swaps and (value := self._value(exchange.get(CALLER))) is not None:
+        if swaps and (value := self._value(exchange, request.attempt)) is not None:
             pairs.append((self._header, value))
         pairs += self._more
         if swaps and self._mark[1]:
@@ -118,14 +128,26 @@ class Credential:
         kept = tuple([pair for pair in raw if ACCOUNTS_JUDGED[pair[0]] != DROP])
         return response if len(kept) == len(raw) else replace(response, headers=Headers(kept))
 
-    def _value(self, caller: Caller | None) -> bytes | None:
-        """What is sent for this caller: their own, else their group's, else the upstream's next."""
-        if caller is not None:
-            own = self._of_callers.get(caller.id) or self._of_groups.get(caller.group or "")
-            if own is not None:
-                return own
-        if self._values is not None:
-            return next(self._values)
+    def _value(self, exchange: Exchange, attempt: Attempt | None) -> bytes | None:
+        """What is sent for this caller: their own, else their group's, else the upstream's next that may be used."""
+        caller = exchange.get(CALLER)
+        if caller is not None and (self._of_callers or self._of_groups):
+            for own, whose, id in (
+                (self._of_callers, "caller", caller.id),
+                (self._of_groups, "group", caller.group or ""),
+            ):
+                if id in own:
+                    if attempt is not None:
+                        attempt.credential = f"{whose}:{id}"
+                    return own[id]
+        if self._values:
+            at = next(self._turn) % len(self._values)
+            capability = exchange.get(CAPABILITY)
+            if capability is not None and self._health is not None:
+                at = self._health.choose(self._upstream, self._ids, capability, at)
+            if attempt is not None:
+                attempt.credential = self._ids[at]
+            return self._values[at]
         if self._of_callers or self._of_groups:  # else its secret stands in `headers` or in the base URL
             raise ProxyError(
                 "There is no credential for you at this upstream.",
@@ -133,6 +155,8 @@ class Credential:
                 type="service_unavailable_error",
                 code="provider_credential_missing",
             )
+        if attempt is not None:
+            attempt.credential = FIXED
         return None
 
 

@@ -20,6 +20,7 @@ from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from ..model.plugin import Plugin
 from ..model.services import Clock, Log, Services
+from ..model.slots import STOPPED
 from . import order
 from .chain import Crashed, Door, build
 from .reading import read, uncoded
@@ -28,7 +29,8 @@ from .routes import Route, Routes
 from .upstreams import Upstreams
 
 GRACE = 5.0  # seconds for what was cancelled to end, and for finishers to run
-HEALTH = ("/livez", "/readyz")
+VERBOSE = "/readyz?verbose"  # names upstreams, so it is there only where everything is shown
+HEALTH = ("/livez", "/readyz", VERBOSE)
 Report = Callable[[Exchange, Outcome], None]
 
 
@@ -57,9 +59,10 @@ class Lane:
 class Generation:
     """One config at work: its routes, plugins and upstreams. Closed after its last exchange."""
 
-    def __init__(self, upstreams: Upstreams) -> None:
+    def __init__(self, upstreams: Upstreams, *, verbose: bool = False) -> None:
         self.upstreams = upstreams
         self.routes: Routes[Lane] = Routes(())
+        self.verbose = verbose  # whether anybody may see how its upstreams are
         self.exchanges = 0
         self._stack = AsyncExitStack()
         self._retired = False
@@ -200,7 +203,13 @@ class Engine:
         if received.target not in HEALTH or received.method not in ("GET", "HEAD"):
             return None
         ready = received.target == "/livez" or not self.draining
-        body = orjson.dumps({"status": "ok" if ready else "draining"})
+        told: dict[str, Any] = {"status": "ok" if ready else "draining"}
+        generation = self._generation
+        if received.target == VERBOSE and generation is not None and generation.verbose:
+            told["upstreams"] = dict.fromkeys(generation.upstreams.names(), "ok")
+            told["resting"] = resting = generation.upstreams.health.snapshot()
+            told["upstreams"] |= {one["upstream"]: "resting" for one in resting if one["upstream"] in told["upstreams"]}
+        body = orjson.dumps(told)
         headers = Headers.of(content_type="application/json", content_length=str(len(body)), cache_control="no-store")
         return Response(200 if ready else 503, headers, Bytes(body), reason=b"OK" if ready else b"Service Unavailable")
 
@@ -214,7 +223,7 @@ class Engine:
         )
         return error
 
-    def marks(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    def marks(self, exchange: Exchange, response: Response) -> list[tuple[bytes, bytes]]:
         """The headers that an answer carries of ours; none on a transparent route."""
         lane = exchange.lane
         if not isinstance(lane, Lane) or lane.transparent:
@@ -224,12 +233,15 @@ class Engine:
             upstream = sum(attempt.seconds for attempt in exchange.attempts)
             overhead = max(0.0, perf_counter() - exchange.began - upstream) * 1000
             told = ", ".join(f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts)
+            winner = response.attempt or exchange.attempts[-1]
             marks += [
-                (b"x-framegate-upstream", exchange.attempts[-1].upstream.encode()),
+                (b"x-framegate-upstream", winner.upstream.encode()),
                 (b"x-framegate-attempts", told.encode()),
                 (b"x-framegate-overhead-ms", b"%.2f" % overhead),
             ]
-            if changed := exchange.attempts[-1].changed:
+            if (stopped := exchange.get(STOPPED)) is not None:
+                marks.append((b"x-framegate-stopped", stopped.encode()))
+            if changed := winner.changed:
                 marks.append((b"x-framegate-changed", "; ".join(changed).encode()))
         return marks
 

@@ -213,6 +213,16 @@ class Read(Body):
         return self._seen().facts.finish
 
     @property
+    def partials(self) -> int:
+        """How many partial images have come."""
+        return self._seen().partials
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more will come."""
+        return self._seen().ended
+
+    @property
     def complete(self) -> bool:
         """Whether all of it came and could be read."""
         return self._seen().complete
@@ -252,7 +262,8 @@ class Read(Body):
             self._judging = asyncio.Lock()
         async with self._judging:
             size = sum(map(len, self._held))
-            while self._reader.known is None and size < AHEAD and not self._flowing and not self._closed:
+            reader = self._reader
+            while not (reader.known or reader.partials or self._flowing or self._closed) and size < AHEAD:
                 try:
                     piece = await self._next(ahead=True)
                 except Exception:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from ..model.health import Capability
 from ..model.plugin import Plugin
 from ..model.values import Duration, Secret, Size
-from ..openai.operation import Capability
 from . import proxies, registry, routes
 from .limit import NO_LIMITS, Limits
 from .model_names import KIND

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from ..model.errors import ProxyError, UpstreamError
 from ..model.exchange import Attempt, Client, Exchange, Span, Verdict
+from ..model.health import Health
 from ..model.message import Request, Response
 from ..model.services import Asks, Log
 from .chain import Door, Inner, build
@@ -36,7 +37,8 @@ class Upstream:
 class Upstreams:
     """The door to all of them. Targets here are what goes behind an upstream's base URL."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], log: Log) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream], log: Log, health: Health) -> None:
+        self.health = health
         self._upstreams = dict(upstreams)
         self._doors: dict[str, Door] = {
             name: build(
@@ -94,6 +96,7 @@ def _sent(name: str, send: Callable[[Request], Awaitable[Response]], *, depth: i
         assert attempt is not None
         attempt.sent = True  # until it is known better: cancelled in mid-flight, it may have been heard
         began = perf_counter()
+        attempt.began = attempt.began or began
         try:
             response = await send(request)
             attempt.status = response.status

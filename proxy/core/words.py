@@ -21,7 +21,7 @@ MARKED = {
 }
 SECRET_NAMES = frozenset(("api_key", "secret", "token", "headers", "credentials", "password"))
 SECRET_ENDS = ("_key", "_token", "_secret", "_password")
-SECRET_LOOK = re.compile(r"sk-|bearer\s|://[^/\s]*@", re.IGNORECASE)
+SECRET_LOOK = re.compile(r"(?<![a-z0-9])sk-|bearer\s|://[^/\s]*@", re.IGNORECASE)
 
 
 def at(where: str, key: str) -> str:

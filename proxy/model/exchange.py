@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .message import Request, Response
 from .slots import Slots
+
+if TYPE_CHECKING:
+    from .failure import Billed, FailureClass
 
 Verdict = Literal["passed", "answered", "refused", "crashed", "skipped", "cancelled"]
 
@@ -35,6 +38,11 @@ class Attempt:
     seconds: float = 0.0  # until the answer's head
     changed: tuple[str, ...] = ()  # what was said in other words there: "model: gpt-image-2 -> my-image-deployment"
     credential: str = ""  # which of the upstream's, by an id that is no secret
+    began: float = 0.0  # perf_counter seconds; 0: never asked
+    ended: float = 0.0  # likewise; 0: its answer was handed on, and ends with the exchange
+    bytes: int = 0  # of its answer's body, where that was not handed on
+    failure: FailureClass | None = None  # what it was judged to be, where somebody judges
+    billed: Billed | None = None  # may it have cost something?
 
     @property
     def outcome(self) -> str:

@@ -118,9 +118,10 @@ class Reading(Protocol):
         """Whether the answer holds a final picture, an error, or neither; "unknown" when that can't be told.
 
         While nobody has read the body, it reads ahead as far as it must, 64 KiB at the most; the bytes are held and
-        come first when somebody reads. White space, comments and partial pictures are no evidence. Afterwards it says
-        what is known by then. Raises what the body raises, when the answer breaks off before there was evidence;
-        cancelled, it loses nothing. A status from 400 on is an error whatever follows.
+        come first when somebody reads. White space and comments are no evidence. A partial picture ends the wait, for
+        who streams wants to see it, but decides nothing: "unknown", and `partials` says why. Afterwards it says what is
+        known by then. Raises what the body raises, when the answer breaks off before there was evidence; cancelled, it
+        loses nothing. A status from 400 on is an error whatever follows.
         """
 
     def images(self, taker: Taker) -> None:
@@ -156,6 +157,14 @@ class Reading(Protocol):
     @property
     def finish(self) -> Sequence[str]:
         """The finish reasons of a chat so far, each once."""
+
+    @property
+    def partials(self) -> int:
+        """How many partial pictures have come so far: it has begun to draw."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more will come."""
 
     @property
     def complete(self) -> bool:

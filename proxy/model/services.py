@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from .errors import ProxyError
 from .failure import Failure
+from .health import Health
 from .message import Headers, Request, Response
 from .slots import Caller
 from .store import Store
@@ -21,6 +22,9 @@ class Clock(Protocol):
 
     def wall(self) -> float:
         """Seconds since 1970, UTC."""
+
+    def sleep(self, seconds: float, /) -> Awaitable[Any]:
+        """Wait until that many seconds have passed."""
 
 
 class Log(Protocol):
@@ -50,6 +54,10 @@ class Asks(Protocol):
 
 class Upstreams(Protocol):
     """The door to every upstream by name."""
+
+    @property
+    def health(self) -> Health:
+        """Who may be asked, and from when on again."""
 
     def names(self) -> tuple[str, ...]:
         """All upstreams, in the config's order."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+if TYPE_CHECKING:
+    from .health import Capability
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -67,3 +70,9 @@ class Caller:
 
 CALLER: Slot[Caller] = Slot("caller")
 """Filled by the plugin that knows who calls; what reaches an upstream's credential must sit behind one."""
+
+STOPPED: Slot[str] = Slot("stopped")
+"""Why no further upstream was asked, in a word: for the client's headers and the log."""
+
+CAPABILITY: Slot[Capability] = Slot("capability")
+"""What sort of work is asked; filled by who cares for the upstreams' health, which is kept for each sort apart."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from ..model.body import EMPTY
 from ..model.errors import Rejected
+from ..model.health import Capability
 from ..model.message import Request
 from .multipart import Part, parameters, parts
 from .operation_body import KEPT, gather, kept
 from .operation_path import Asked, Kind, asked, form, plain, short
 from .operation_texts import ELSEWHERE, MARKS, PICTURES, SETTINGS, Image, Text, Texts, Unseen
 from .selected import Model, in_form, of_form, selected
-
-Capability = Literal["image", "text", "audio", "embeddings", "other"]
 
 LIMIT = 64 * 2**20  # of JSON, and of all form fields together
 MOST = 128  # n: images allow 10, chat 128
@@ -69,6 +68,8 @@ class Operation:
     output_format: str | None = None
     response_format: str | None = None
     stream: bool = False
+    drawn: bool = False  # must a good answer hold a picture?
+    tied: bool = False  # it speaks of what one upstream keeps: another would not know it
     user: str | None = None
     safety_identifier: str | None = None
     texts: tuple[Text, ...] = ()  # every text that a model reads
@@ -262,6 +263,8 @@ def _made(
         paid,
         n=n,
         stream=bool(stream),
+        drawn=drawing or _forced(get("tool_choice"), tools),
+        tied=any(one.kept for one in texts.unseen) or any(one.source == "file" for one in texts.images),
         texts=tuple(texts.texts),
         images=tuple(texts.images),
         tools=tools,
@@ -283,6 +286,20 @@ def _tools(value: Any) -> tuple[Tool, ...]:
         elif type(sort) is str:
             found.append(Tool(f"tools[{index}]", sort))
     return tuple(found)
+
+
+def _forced(choice: Any, tools: tuple[Tool, ...]) -> bool:
+    """Whether the model has no choice but to draw."""
+    if type(choice) is dict:
+        if choice.get("type") == "allowed_tools" and choice.get("mode") == "required":
+            allowed = choice.get("tools")
+            return type(allowed) is list and bool(allowed) and all(map(_draws, allowed))
+        return _draws(choice)
+    return choice == "required" and bool(tools) and all(tool.type == "image_generation" for tool in tools)
+
+
+def _draws(tool: Any) -> bool:
+    return type(tool) is dict and tool.get("type") == "image_generation"
 
 
 def _string(value: Any, name: str, *, strict: bool = True) -> str | None:

@@ -82,6 +82,11 @@ class Unseen(NamedTuple):
     path: str
     what: str
 
+    @property
+    def kept(self) -> bool:
+        """Whether it lies in the account of one upstream, so that another would not know it."""
+        return self.what.endswith("kept upstream")
+
     def __str__(self) -> str:
         return f"{self.path}: {self.what}" if self.path else self.what
 

@@ -16,6 +16,7 @@ Label = Literal["json", "sse", "text"]
 _NOTHING = Facts()
 _JSON = b"{["
 _BLANK = b" \t\r\n"
+_EVENTS = (b"data:", b"event:", b":")  # how a stream begins that calls itself text
 _LINES = b"\r\n"
 
 
@@ -72,6 +73,11 @@ class Reader:
         return "unknown" if self._label is None or self.ended else None
 
     @property
+    def partials(self) -> int:
+        """How many partial images have come."""
+        return self._scanner.partials if self._scanner is not None else 0
+
+    @property
     def facts(self) -> Facts:
         """What the answer has said of itself so far."""
         return self._scanner.facts if self._scanner is not None else _NOTHING
@@ -115,6 +121,8 @@ class Reader:
             if not rest:
                 return ()
             is_json = rest[0] in _JSON
+            if self._label == "text" and rest.startswith(_EVENTS):
+                self._label = "sse"
             if self._label == "text" and not is_json:
                 self._give_up("it is text")
                 return ()

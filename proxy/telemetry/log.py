@@ -11,7 +11,8 @@ from typing import Any, BinaryIO, Literal
 import orjson
 
 from ..core.chain import own_times
-from ..model.exchange import Exchange, Outcome
+from ..model.exchange import Attempt, Exchange, Outcome
+from ..model.slots import STOPPED
 from .lean import structlog
 
 LONGEST_PATH = 256  # characters of a path that are logged; ids are short, junk is long
@@ -93,6 +94,10 @@ class ExchangeLog:
             "spans": {span.layer: [span.verdict, round(own * 1000, 3)] for span, own in own_times(exchange.spans)},
             "attempts": [f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts],
         }
+        if any(attempt.billed is not None for attempt in exchange.attempts):
+            story["calls"] = [_call(attempt, exchange, outcome) for attempt in exchange.attempts]
+        if (stopped := exchange.get(STOPPED)) is not None:
+            story["stopped"] = stopped
         if changed := {one.upstream: one.changed for one in exchange.attempts if one.changed}:
             story["changed"] = changed
         if not outcome.complete:
@@ -103,3 +108,20 @@ class ExchangeLog:
             story["error"] = getattr(outcome.error, "code", type(outcome.error).__name__)
             story["by"] = getattr(outcome.error, "layer", None)
         self._log.info("exchange", **story)
+
+
+def _call(attempt: Attempt, exchange: Exchange, outcome: Outcome) -> dict[str, Any]:
+    """One call of an upstream, as somebody judged it."""
+    handed = outcome.response is not None and outcome.response.attempt is attempt
+    ended = attempt.ended or exchange.began + outcome.seconds
+    story = {
+        "upstream": attempt.upstream,
+        "credential": attempt.credential,
+        "outcome": attempt.outcome,
+        "class": attempt.failure,
+        "first_byte_ms": round(attempt.seconds * 1000, 2),
+        "ms": round((ended - attempt.began) * 1000, 2) if attempt.began else None,
+        "bytes": outcome.delivered if handed and not attempt.bytes else attempt.bytes,
+        "billed": attempt.billed,
+    }
+    return {name: value for name, value in story.items() if value}

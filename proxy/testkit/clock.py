@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class TurnedClock:
@@ -20,6 +22,20 @@ class TurnedClock:
     def wall(self) -> float:
         """Seconds since 1970, UTC."""
         return time.time() + self._ahead
+
+    async def sleep(self, seconds: float, /) -> None:
+        """Wait until that many seconds have passed, or were turned past."""
+        due = self.now() + seconds
+        turned = asyncio.Event()
+        self.watchers.append(turned.set)
+        try:
+            while (left := due - self.now()) > 0:
+                turned.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await turned.wait()
+        finally:
+            self.watchers.remove(turned.set)
 
     def turn(self, seconds: float) -> None:
         """Let that many seconds have passed."""

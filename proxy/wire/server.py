@@ -138,7 +138,7 @@ class Edge:
             if message.chunked and connection.stained:
                 keep = False
             await delivery.write(
-                response, self._engine.marks(exchange), method=request.method, http11=http11, keep=keep
+                response, self._engine.marks(exchange, response), method=request.method, http11=http11, keep=keep
             )
             if delivery.keep:
                 return KEPT
@@ -164,7 +164,7 @@ class Edge:
     async def _socket(
         self, upgrade: Upgrade, exchange: Exchange, response: Response, delivery: Delivery
     ) -> Sent | object:
-        extra = [(name.decode(), value.decode()) for name, value in self._engine.marks(exchange)]
+        extra = [(name.decode(), value.decode()) for name, value in self._engine.marks(exchange, response)]
         try:
             delivery.status = 101
             await websocket.serve(upgrade, response, extra, delivery.count)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 
 from proxy.core.config import load
 from proxy.model.errors import ProxyError
+from proxy.model.exchange import Attempt
 from proxy.model.message import Response
 from proxy.testkit import Call, RawClient, ScriptedUpstream, serve
 
@@ -329,3 +331,24 @@ async def test_an_upstream_that_is_not_in_the_config_is_an_error_of_ours() -> No
     ):
         heard = await client.ask(GET)
         assert heard.status == 500 and b"not one that this route reaches" in heard.body
+
+
+VERBOSE = b"GET /readyz?verbose HTTP/1.1\r\nHost: me\r\n\r\n"
+
+
+async def test_readiness_tells_on_request_who_is_resting() -> None:
+    config = (
+        '[upstreams.a]\nbase_url = "http://127.0.0.1:1/v1"\n[upstreams.b]\nbase_url = "http://127.0.0.1:1/v1"\n'
+        '[[routes]]\nmatch = "* /v1/*"\nchain = ["failover"]\n'
+    )
+    async with serve(config) as served, RawClient(served.port) as client:
+        for _ in range(5):
+            served.house.state.health(served.house.engine.log).failed(Attempt("a"), "image", "breaker")
+        heard = await client.ask(VERBOSE)
+        told = orjson.loads(heard.body)
+        assert heard.status == 200 and told["upstreams"] == {"a": "resting", "b": "ok"}
+        assert told["resting"][0]["why"] == "breaker"
+        assert orjson.loads((await client.ask(b"GET /readyz HTTP/1.1\r\nHost: me\r\n\r\n")).body) == {"status": "ok"}
+    async with serve(f'[server]\nlisten = "127.0.0.1:0"\nexpose = "id"\n{config}') as served:
+        async with RawClient(served.port) as client:
+            assert orjson.loads((await client.ask(VERBOSE)).body) == {"status": "ok"}

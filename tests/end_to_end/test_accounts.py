@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 
 from proxy.testkit import Call, ScriptedUpstream, serve
 
-from .conftest import NODE
+from ..conftest import NODE
 
 WEB, CI = "web-key-0123456789-0123456789-0123456789", "ci-key-0123456789-0123456789-0123456789"
 ENVIRON = {"WEB": WEB, "CI": CI, "TEAM_A": "sk-team-a-0123456789", "TEAM_B": "sk-team-b-0123456789"}
@@ -33,6 +33,9 @@ group = "b"
 credentials = {{ only = "env:TEAM_A" }}
 [groups.b]
 credentials = {{ only = "env:TEAM_B" }}
+[[routes]]
+match = "* /v1/*"
+chain = ["keys"]
 """
 
 

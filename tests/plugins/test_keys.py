@@ -224,6 +224,9 @@ group = "b"
 credentials = {{ only = "env:TEAM_A" }}
 [groups.b]
 credentials = {{ only = "env:TEAM_B" }}
+[[routes]]
+match = "* /v1/*"
+chain = ["keys"]
 """
         async with serve(config, environ=ENVIRON) as served:
             clients = [AsyncOpenAI(base_url=f"{served.url}/v1", api_key=key, max_retries=0) for key in (WEB, CI)]
@@ -257,6 +260,9 @@ base_url = "{upstream.url}"
 secret = "env:WEB"
 [groups.a]
 credentials = {{ only = "env:TEAM_A" }}
+[[routes]]
+match = "* /v1/*"
+chain = ["keys"]
 """
         async with serve(config, environ=ENVIRON) as served, RawClient(served.port) as client:
             answer = await client.ask(ASK % f"Authorization: Bearer {WEB}\r\n".encode())

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ..end_to_end.conftest import installed  # noqa: F401 - a fixture
 from .running import running
 
 NODE = Path(__file__).parent.parent / "node"

@@ -1,0 +1,71 @@
+"""Failover: asks the next upstream where one can't answer, and pays for nothing twice unless it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import field
+from typing import Literal
+
+from proxy.api import CAPABILITY, Duration, Exchange, Forward, Plugin, Request, Response, Services
+
+from .budget import Budget
+from .order import Order
+from .patience import hurry
+from .question import ask_of
+from .round import Round
+
+
+class Failover(Plugin):
+    """Asks the next upstream where one can't answer, and pays for nothing twice unless it is told to."""
+
+    to: tuple[str, ...] = ()  # upstreams in order; none: all, in the file's order
+    attempts: int = 3  # calls of upstreams for one request, in all
+    max_wait: Duration = 10.0  # before one that can't answer now is asked again
+    cooldown_max: Duration = 600.0  # a longer Retry-After is taken for junk
+    on_ambiguous: Literal["stop", "retry"] = "stop"  # a paid request that may have been acted on
+    on_result_missing: Literal["next", "stop"] = "next"  # a 200 without the picture, which may have been billed
+    on_safety: tuple[str, ...] = ()  # who may be asked what another refused for its content
+    replay_within: Duration | None = None  # a paid request is asked again only after a 5xx that came this soon
+    strategy: Literal["priority", "weighted", "latency"] = "priority"
+    weights: dict[str, int] = field(default_factory=dict)  # by upstream, for "weighted"; default 1
+    sticky: bool = False  # a caller stays with an upstream while it can answer
+    hedge: Duration | None = None  # what is free to repeat is asked of a second upstream after this long
+
+    reads = frozenset(("verdict",))
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError("attempts must be at least 1")
+        if len(set(self.to)) < len(self.to):
+            raise ValueError("to names an upstream twice")
+        for name, why in (("on_safety", self.on_safety), ("weights", self.weights)):
+            for upstream in why:
+                if self.to and upstream not in self.to:
+                    raise ValueError(f"{name} names '{upstream}', which is not in to")
+        if self.weights and self.strategy != "weighted":
+            raise ValueError('weights count only with strategy = "weighted"')
+        if any(weight < 0 for weight in self.weights.values()) or (self.weights and not any(self.weights.values())):
+            raise ValueError("weights must not be negative, and one at least must be more than 0")
+        if self.sticky and self.strategy == "latency":
+            raise ValueError('sticky and strategy = "latency" contradict each other; choose one')
+        if self.hedge is not None and self.hedge <= 0:
+            raise ValueError("hedge must be longer than nothing; leave it out for none")
+
+    @asynccontextmanager
+    async def running(self, services: Services) -> AsyncIterator[None]:
+        """Keep the upstreams and what is known of them at hand."""
+        self.services = services
+        names = self.to or services.upstreams.names()
+        self.order = Order(names, self.strategy, self.weights, self.sticky, services.upstreams.health)
+        self.budget = Budget(services.clock)
+        async with services.upstreams.health.sharing():
+            yield
+
+    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        """Ask one after the other until one has answered, or until asking on could do harm."""
+        self.budget.ask()
+        question = await ask_of(request, exchange.prefix)
+        exchange[CAPABILITY] = question.capability
+        hurry(exchange, request, self.services.clock)
+        return await Round(self, exchange, question, forward).run(request)

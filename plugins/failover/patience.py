@@ -1,0 +1,44 @@
+"""How long a client waits, by its own word, and how long we wait between two calls."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from proxy.api import Clock, Exchange, Request
+
+SLACK = 0.5  # seconds before a client gives up in which it can still be told why
+FIRST, MOST = 1.0, 60.0  # seconds: the first backoff, and the longest
+# The SDKs' own (a read timeout: the time until an answer's head where nothing streams), and ours.
+TOLD = ("x-stainless-read-timeout", "x-framegate-timeout")
+
+
+def hurry(exchange: Exchange, request: Request, clock: Clock) -> None:
+    """Bring the deadline forward to what the client has said it will wait."""
+    view = request.headers.view
+    for name in TOLD:
+        if name in view:
+            seconds = _seconds(view[name])
+            if seconds is not None:
+                exchange.deadline = min(exchange.deadline, clock.now() + max(seconds - SLACK, seconds / 2))
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def backoff(calls: int) -> float:
+    """Seconds to wait after that many calls of one upstream: anything up to twice as long each time (full jitter).
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    return random.uniform(0, min(MOST, FIRST * 2 ** (calls - 1)))
+
+
+def after(told: float) -> float:
+    """Seconds to wait where an upstream has told how many: no less, and not all who wait at once."""
+    return told + random.uniform(0, min(1.0, told / 10))

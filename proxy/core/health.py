@@ -1,0 +1,373 @@
+"""The health of all upstreams, in memory, and shared through the store with every other process on it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+
+from ..model.exchange import Attempt
+from ..model.failure import Bench
+from ..model.health import Capability, Standing
+from ..model.services import Clock, Log
+from ..model.store import Store, StoreError
+from .bench import PROBE, Place
+
+SPACE, PROBES = "health", "health-probes"  # of the store
+EVERY = 0.5  # seconds between two looks at what others found out
+ALL = "*"  # a dead key is dead for all sorts of work
+KEPT = 3600.0  # seconds that a record outlives its pause, so that a breaker stays half open
+PLACES = 10_000  # beyond it, those that mean nothing are forgotten
+PRIOR = 1.0  # seconds that an answer is thought to take before there is any
+WINDOW = 10.0  # seconds in which an old latency loses two thirds of its weight
+HEAVIEST = 0.3  # of one sample's weight: one alone never decides
+FREE = Standing(True)
+Key = tuple[str, str, str]  # upstream, credential, capability
+
+
+class Speed:
+    """How long one upstream takes for one sort of work: a peak EWMA, and how many it has in hand."""
+
+    __slots__ = ("at", "held", "seconds")
+
+    def __init__(self, now: float) -> None:
+        self.seconds, self.at, self.held = PRIOR, now, 0
+
+    def took(self, seconds: float, now: float) -> None:
+        """A sample: what is slower counts more than what is faster, for a stall shows late."""
+        weight = min(HEAVIEST, 1 - math.exp(-max(0.0, now - self.at) / WINDOW) + 0.05)
+        if seconds > self.seconds:
+            weight = HEAVIEST
+        self.seconds += weight * (seconds - self.seconds)
+        self.at = now
+
+
+class Health:
+    """Who is left alone, and until when."""
+
+    def __init__(self, store: Store, clock: Clock, log: Log) -> None:
+        self._store, self._clock, self._log = store, clock, log
+        self._places: dict[Key, Place] = {}
+        self._speeds: dict[tuple[str, str], Speed] = {}
+        self._pools: dict[str, Sequence[str]] = {}
+        self._writes: asyncio.Queue[Callable[[], Awaitable[Any]]] | None = None
+        self._inside = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._deaf = False  # the store does not answer
+        self._known: dict[str, bytes] = {}  # records as they were last read or written
+        self._fresh: dict[str, int] = {}  # those whose writing is under way, or was since the last reading began
+        self._granted: dict[tuple[str, str], str] = {}  # the credential whose probe was just taken
+
+    def pool(self, upstream: str, credentials: Sequence[str]) -> None:
+        """The ids of the credentials that this upstream is asked by in turn."""
+        self._pools[upstream] = tuple(credentials)
+
+    # --- asking
+
+    def standing(self, upstream: str, capability: Capability, /) -> Standing:
+        """How it is now."""
+        if not self._places:
+            return FREE
+        now = self._clock.now()
+        found: Standing | None = None
+        for credential in self._pools.get(upstream, ("",)):
+            standing = self._of(upstream, credential, capability, now)
+            if standing.usable:
+                return standing
+            if found is None or (standing.firm, standing.wait) < (found.firm, found.wait):
+                found = standing
+        return found or FREE
+
+    def _of(self, upstream: str, credential: str, capability: str, now: float) -> Standing:
+        waits: Standing | None = None
+        for _, place in self._seats(upstream, credential, capability):
+            if place.open(now) or place.half_open(now):
+                continue
+            wait = max(place.back, place.probing) - now
+            if waits is None or wait > waits.wait:
+                waits = Standing(False, max(0.0, wait), place.firm, place.why)
+        return waits or FREE
+
+    def _seats(self, upstream: str, credential: str, capability: str) -> list[tuple[Key, Place]]:
+        """Its place for that sort of work, and the one for all sorts, as far as there are such."""
+        keys = ((upstream, credential, capability), (upstream, credential, ALL))
+        return [(key, place) for key in keys if (place := self._places.get(key)) is not None]
+
+    def enter(self, upstream: str, capability: Capability, /, *, last: bool = False) -> bool:
+        """Whether it may be asked now; then it counts as asked."""
+        if self._places and not (self._pick(upstream, capability) is not None or last):
+            return False
+        self._speed(upstream, capability).held += 1
+        return True
+
+    def _pick(self, upstream: str, capability: str) -> str | None:
+        """A credential by which it may be asked; of one whose breaker is half open, the probe is taken."""
+        now = self._clock.now()
+        halves: list[tuple[str, list[tuple[Key, Place]]]] = []
+        for credential in self._pools.get(upstream, ("",)):
+            seats = [one for one in self._seats(upstream, credential, capability) if not one[1].open(now)]
+            if not seats:
+                return credential
+            if all(place.half_open(now) for _, place in seats):
+                halves.append((credential, seats))
+        for credential, seats in halves:
+            took = [self._probe(key, place, now) for key, place in seats]
+            if all(took):
+                self._granted[upstream, capability] = credential
+                return credential
+        return None
+
+    def _probe(self, key: Key, place: Place, now: float) -> bool:
+        """Take the probe, if no other process has it. Who has it is asked of the store beforehand, off the way."""
+        place.probing = now + PROBE
+        if self._writes is None or self._deaf or place.why != "breaker":
+            return True
+        if place.claimed:
+            place.claimed = False
+            return True
+
+        async def claim() -> None:
+            place.claimed = await self._store.put(PROBES, _name(key), b"1", ttl=PROBE, new=True)
+            if place.claimed:
+                place.probing = 0.0  # the next request may go
+
+        self._write(claim, "")
+        return False
+
+    def choose(self, upstream: str, credentials: Sequence[str], capability: Capability, start: int) -> int:
+        """Which of its credentials to ask by: the first from `start` on that may, else the one that may soonest."""
+        count = len(credentials)
+        if not self._places:
+            return start % count
+        granted = self._granted.pop((upstream, capability), None)
+        if granted in credentials:
+            return credentials.index(granted)
+        now = self._clock.now()
+        best, least = start % count, math.inf
+        for step in range(count):
+            at = (start + step) % count
+            standing = self._of(upstream, credentials[at], capability, now)
+            if standing.usable:
+                return at
+            if standing.wait < least:
+                best, least = at, standing.wait
+        return best
+
+    def another(self, attempt: Attempt, capability: Capability, /) -> bool:
+        """Whether the same upstream may be asked by another of its credentials than in that attempt."""
+        pool = self._pools.get(attempt.upstream, ())
+        if attempt.credential not in pool:
+            return False
+        now = self._clock.now()
+        return any(
+            one != attempt.credential and self._of(attempt.upstream, one, capability, now).usable for one in pool
+        )
+
+    # --- hearing
+
+    def passed(self, attempt: Attempt, capability: Capability, seconds: float, /) -> None:
+        """It answered, after that long; or what went wrong was not its fault."""
+        now = self._clock.now()
+        speed = self._speed(attempt.upstream, capability)
+        speed.held = max(0, speed.held - 1)
+        speed.took(seconds, now)
+        if self._places:
+            for key, place in self._seats(attempt.upstream, attempt.credential, capability):
+                why = place.why
+                if place.good(now):
+                    self._back(key, why)
+
+    def failed(
+        self,
+        attempt: Attempt,
+        capability: Capability,
+        bench: Bench,
+        /,
+        *,
+        retry_after: float | None = None,
+        cooldown_max: float = 600.0,
+    ) -> None:
+        """It failed, and is left alone as that sort of failure asks for."""
+        speed = self._speed(attempt.upstream, capability)
+        speed.held = max(0, speed.held - 1)
+        if bench == "none":
+            return
+        now = self._clock.now()
+        why = "rate_limit" if bench == "retry_after" else bench
+        key = (attempt.upstream, attempt.credential, ALL if bench in ("auth", "balance") else capability)
+        place = self._places.get(key)
+        if place is None:
+            self._forget(now)
+            place = self._places[key] = Place()
+        told = retry_after if retry_after is not None and 0 <= retry_after <= cooldown_max else None
+        if why == "breaker":
+            if not place.bad(now):
+                return
+            told = None
+        if place.sit(now, why, told=told):
+            self._sat(key, place, now)
+
+    def left(self, attempt: Attempt, capability: Capability, /) -> None:
+        """Nobody waited for the end: it says nothing of the upstream."""
+        speed = self._speed(attempt.upstream, capability)
+        speed.held = max(0, speed.held - 1)
+        for _, place in self._seats(attempt.upstream, attempt.credential, capability):
+            if place.probing:
+                place.probing, place.claimed = 0.0, place.why == "breaker"
+
+    def latency(self, upstream: str, capability: Capability, /) -> float:
+        """Seconds that an answer may take now."""
+        speed = self._speed(upstream, capability)
+        return speed.seconds * (speed.held + 1)
+
+    def _speed(self, upstream: str, capability: str) -> Speed:
+        speed = self._speeds.get((upstream, capability))
+        if speed is None:
+            speed = self._speeds[upstream, capability] = Speed(self._clock.now())
+        return speed
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Who is left alone, by which credential, for what, why, and for how many seconds."""
+        now = self._clock.now()
+        return [
+            {
+                "upstream": upstream,
+                "credential": credential,
+                "capability": capability,
+                "why": place.why,
+                "seconds": round(max(0.0, place.back - now), 1),
+            }
+            for (upstream, credential, capability), place in self._places.items()
+            if place.why and not place.open(now)
+        ]
+
+    # --- telling
+
+    def _sat(self, key: Key, place: Place, now: float) -> None:
+        upstream, credential, capability = key
+        event = {"balance": "upstream_balance_empty", "auth": "upstream_credential_refused"}.get(place.why)
+        details = {"upstream": upstream, "credential": credential, "capability": capability}
+        seconds = round(place.until - now, 1)
+        if event is not None:
+            self._log.error(event, **details, seconds=seconds)
+        else:
+            self._log.warning("upstream_benched", **details, why=place.why, seconds=seconds)
+        wall = self._clock.wall() + place.until - now
+        record = orjson.dumps({"until": wall, "why": place.why, "firm": place.firm, "times": place.times})
+        name = _name(key)
+        self._known[name] = record
+
+        async def tell() -> None:
+            await self._store.put(SPACE, name, record, ttl=seconds + KEPT)
+            await self._store.delete(PROBES, name)
+
+        self._write(tell, name)
+
+    def _back(self, key: Key, why: str) -> None:
+        upstream, credential, capability = key
+        if why != "rate_limit":
+            self._log.info("upstream_back", upstream=upstream, credential=credential, capability=capability, why=why)
+        name = _name(key)
+        self._known.pop(name, None)
+
+        async def tell() -> None:
+            await self._store.delete(SPACE, name)
+            await self._store.delete(PROBES, name)
+
+        self._write(tell, name)
+
+    def _forget(self, now: float) -> None:
+        if len(self._places) >= PLACES:
+            self._places = {key: place for key, place in self._places.items() if place.why and now < place.back}
+
+    # --- sharing
+
+    def _write(self, call: Callable[[], Awaitable[Any]], name: str) -> None:
+        if self._writes is None:
+            return
+        self._fresh[name] = self._fresh.get(name, 0) + 1
+
+        async def written() -> None:
+            try:
+                await call()
+            finally:
+                self._fresh[name] -= 1
+
+        self._writes.put_nowait(written)
+
+    @asynccontextmanager
+    async def sharing(self) -> AsyncIterator[None]:
+        """While somebody is inside, what other processes found out is taken over within a second."""
+        self._inside += 1
+        if self._inside == 1:
+            self._writes = asyncio.Queue()
+            await self._try(self._read)
+            loop = asyncio.get_running_loop()
+            self._tasks = [
+                loop.create_task(self._writing(self._writes), name="health-writing"),
+                loop.create_task(self._reading(), name="health-reading"),
+            ]
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                tasks, self._tasks, self._writes = self._tasks, [], None
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _writing(self, writes: asyncio.Queue[Callable[[], Awaitable[Any]]]) -> None:
+        while True:
+            await self._try(await writes.get())
+
+    async def _reading(self) -> None:
+        while True:
+            await self._clock.sleep(EVERY)
+            await self._try(self._read)
+
+    async def _try(self, call: Callable[[], Awaitable[Any]]) -> None:
+        """Without the store, each process goes by what it sees itself; that is said once."""
+        try:
+            await call()
+            self._deaf = False
+        except StoreError as error:
+            if not self._deaf:
+                self._log.warning("health_not_shared", error=str(error))
+            self._deaf = True
+
+    async def _read(self) -> None:
+        self._fresh = {name: count for name, count in self._fresh.items() if count}
+        records = dict(await self._store.items(SPACE))
+        now, wall = self._clock.now(), self._clock.wall()
+        for name, record in records.items():
+            if name in self._fresh or self._known.get(name) == record:
+                continue
+            self._known[name] = record
+            with suppress(ValueError, KeyError, TypeError):
+                told = orjson.loads(record)
+                place = self._places.setdefault(_key(name), Place())
+                until = now + min(float(told["until"]) - wall, 3600.0)
+                if until > place.until or not place.why:
+                    place.put(now, until, str(told["why"]), firm=bool(told["firm"]))
+                    place.times = int(told["times"])
+        for name in [name for name in self._known if name not in records and name not in self._fresh]:
+            del self._known[name]
+            with suppress(ValueError):
+                key = _key(name)
+                seat = self._places.get(key)
+                if seat is not None and seat.why:
+                    self._places.pop(key)  # somebody else found that it is well again
+
+
+def _name(key: Key) -> str:
+    return orjson.dumps(key).decode()
+
+
+def _key(name: str) -> Key:
+    upstream, credential, capability = orjson.loads(name)
+    return upstream, credential, capability

@@ -1,0 +1,350 @@
+"""Who is left alone, for how long, and who finds out that it is well again."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from proxy.core.health import Health
+from proxy.model.exchange import Attempt
+from proxy.model.failure import Bench
+from proxy.model.health import Capability
+from proxy.model.store import StoreError
+from proxy.store.sqlite import SQLiteStore
+from proxy.testkit import TurnedClock
+from proxy.testkit.watch import LogKept
+
+
+class Still(TurnedClock):
+    """Stands still unless it is turned."""
+
+    def now(self) -> float:
+        return 1000.0 + self._ahead
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """A store on disk."""
+    made = SQLiteStore(tmp_path / "store.db", TurnedClock())
+    yield made
+    await made.aclose()
+
+
+def made(store: Any = None, clock: TurnedClock | None = None) -> tuple[Health, TurnedClock, LogKept]:
+    clock = clock or Still()
+    log = LogKept()
+    return Health(store, clock, log), clock, log
+
+
+def by(upstream: str, credential: str = "") -> Attempt:
+    return Attempt(upstream, credential=credential)
+
+
+async def test_a_limit_that_was_told_holds_as_long_as_told_and_then_lets_one_in() -> None:
+    health, clock, _ = made()
+    health.failed(by("a"), "image", "retry_after", retry_after=20)
+    standing = health.standing("a", "image")
+    assert (standing.usable, standing.firm, standing.why) == (False, True, "rate_limit") and 20 <= standing.wait <= 22
+    assert health.standing("a", "text").usable, "pictures are limited, not words"
+    clock.turn(22)
+    assert health.enter("a", "image") and not health.enter("a", "image"), "one finds out for all"
+    health.passed(by("a"), "image", 0.1)
+    assert health.enter("a", "image") and health.enter("a", "image")
+
+
+async def test_a_limit_without_a_time_is_guessed_and_longer_each_time() -> None:
+    health, clock, _ = made()
+    waits = []
+    for _ in range(8):
+        health.failed(by("a"), "image", "retry_after")
+        standing = health.standing("a", "image")
+        assert not standing.firm
+        waits.append(standing.wait)
+        clock.turn(standing.wait)
+        assert health.enter("a", "image")
+    for wait, least in zip(waits, (1, 2, 4, 8, 16, 32, 60, 60), strict=True):
+        assert least <= wait <= least * 1.1 + 1e-6
+
+
+async def test_a_time_that_is_junk_counts_as_none() -> None:
+    health, _, _ = made()
+    health.failed(by("a"), "image", "retry_after", retry_after=86400.0, cooldown_max=600)
+    assert health.standing("a", "image").wait <= 1.1 and not health.standing("a", "image").firm
+
+
+async def test_a_breaker_opens_after_five_in_a_row_and_after_half_of_many() -> None:
+    health, clock, log = made()
+    for number in range(5):
+        assert health.standing("a", "text").usable, number
+        health.failed(by("a"), "text", "breaker")
+    assert health.standing("a", "text").why == "breaker"
+    for number in range(11):
+        attempt = by("b")
+        health.passed(attempt, "text", 0.1) if number % 2 else health.failed(attempt, "text", "breaker")
+    assert health.standing("b", "text").why == "breaker"
+    clock.turn(31)
+    for _ in range(4):
+        health.failed(by("c"), "text", "breaker")
+    clock.turn(31)
+    health.passed(by("c"), "text", 0.1)
+    for _ in range(4):
+        health.failed(by("c"), "text", "breaker")
+    assert health.standing("c", "text").usable, "what is long ago is forgotten"
+    assert [line["upstream"] for line in log.lines if line["event"] == "upstream_benched"] == ["a", "b"]
+
+
+async def test_a_probe_that_fails_makes_the_next_pause_longer() -> None:
+    health, clock, _ = made()
+    for _ in range(5):
+        health.failed(by("a"), "text", "breaker")
+    waits = []
+    for _ in range(6):
+        waits.append(health.standing("a", "text").wait)
+        clock.turn(waits[-1])
+        assert health.enter("a", "text") and not health.enter("a", "text")
+        health.failed(by("a"), "text", "breaker")
+    assert [round(wait / 1.05) for wait in waits] == pytest.approx([5, 10, 20, 40, 60, 60], rel=0.06)
+
+
+async def test_a_probe_that_nobody_waited_for_is_given_back_and_one_that_is_lost_comes_back() -> None:
+    health, clock, _ = made()
+    for _ in range(5):
+        health.failed(by("a"), "text", "breaker")
+    clock.turn(6)
+    assert health.enter("a", "text") and not health.enter("a", "text")
+    health.left(by("a"), "text")
+    assert health.enter("a", "text") and not health.enter("a", "text")
+    clock.turn(61)
+    assert health.enter("a", "text")
+
+
+async def test_a_guess_keeps_nobody_out_when_there_is_no_other() -> None:
+    health, _, _ = made()
+    for _ in range(5):
+        health.failed(by("a"), "text", "breaker")
+    assert not health.enter("a", "text") and health.enter("a", "text", last=True)
+
+
+async def test_a_dead_key_is_dead_for_everything_and_the_next_is_used() -> None:
+    health, _, log = made()
+    health.pool("a", ("1", "2"))
+    attempt = by("a", "1")
+    health.failed(attempt, "image", "auth")
+    assert health.another(attempt, "image") and health.another(attempt, "text")
+    assert {health.choose("a", ("1", "2"), "text", start) for start in range(4)} == {1}
+    assert health.standing("a", "text").usable
+    health.failed(by("a", "2"), "text", "auth")
+    assert not health.standing("a", "image").usable and not health.another(attempt, "image")
+    assert [line["event"] for line in log.lines] == ["upstream_credential_refused"] * 2
+
+
+async def test_a_callers_own_key_benches_nobody_else() -> None:
+    health, _, _ = made()
+    health.pool("a", ("1",))
+    health.failed(by("a", "caller:ann"), "image", "balance")
+    assert health.standing("a", "image").usable and not health.another(by("a", "caller:ann"), "image")
+
+
+async def test_what_is_slow_counts_more_than_what_is_fast_and_one_sample_never_decides() -> None:
+    health, clock, _ = made()
+    for _ in range(50):
+        clock.turn(1)
+        for upstream, seconds in (("fast", 0.1), ("slow", 5.0)):
+            health.enter(upstream, "text")
+            health.passed(by(upstream), "text", seconds)
+    fast, slow = health.latency("fast", "text"), health.latency("slow", "text")
+    assert fast < 0.3 and slow > 4
+    health.enter("fast", "text")
+    health.passed(by("fast"), "text", 5.0)
+    assert health.latency("fast", "text") < 2
+    health.enter("fast", "text")
+    assert health.latency("fast", "text") > 2 * fast, "one that has work in hand is slower for the next"
+
+
+# --- shared
+
+
+async def settled(*halves: Health) -> None:
+    """Let everything be written, then read."""
+    for health in halves:
+        assert health._writes is not None
+        while health._writes.qsize() or any(health._fresh.values()):
+            await asyncio.sleep(0.001)
+    for health in halves:
+        await health._read()
+
+
+async def test_what_one_finds_out_the_others_know_and_only_one_probes(store: SQLiteStore) -> None:
+    clock = Still()
+    one, two = made(store, clock)[0], made(store, clock)[0]
+    async with one.sharing(), two.sharing():
+        for _ in range(5):
+            one.failed(by("a"), "text", "breaker")
+        await settled(one, two)
+        assert two.standing("a", "text").why == "breaker"
+        clock.turn(10)
+        probes = 0
+        for _ in range(4):  # the first of each asks the store whether it may; who may goes the next time
+            probes += sum(health.enter("a", "text") for health in (one, two))
+            await settled(one, two)
+        assert probes == 1
+        prober, other = (one, two) if one._granted else (two, one)
+        prober.passed(by("a"), "text", 0.1)
+        await settled(one, two)
+        assert other.standing("a", "text").usable and other.enter("a", "text") and other.enter("a", "text")
+
+
+async def test_a_store_that_is_gone_is_said_once_and_each_goes_by_what_it_sees() -> None:
+    class Gone:
+        async def put(self, *_: Any, **__: Any) -> bool:
+            raise StoreError("no store")
+
+        async def items(self, *_: Any) -> list[tuple[str, bytes]]:
+            raise StoreError("no store")
+
+        async def delete(self, *_: Any) -> bool:
+            raise StoreError("no store")
+
+    health, _, log = made(Gone())
+    async with health.sharing():
+        for _ in range(5):
+            health.failed(by("a"), "text", "breaker")
+        await health._try(health._read)
+    assert not health.standing("a", "text").usable
+    assert [line["event"] for line in log.lines].count("health_not_shared") == 1
+
+
+OPENER = """
+import asyncio, sys
+from pathlib import Path
+from proxy.core.clock import SystemClock
+from proxy.core.health import Health
+from proxy.model.exchange import Attempt
+from proxy.store.sqlite import SQLiteStore
+from proxy.testkit.watch import LogKept
+
+async def main():
+    clock = SystemClock()
+    store = SQLiteStore(Path(sys.argv[1]), clock)
+    health = Health(store, clock, LogKept())
+    async with health.sharing():
+        print("ready", flush=True)
+        loop = asyncio.get_running_loop()
+        if (await loop.run_in_executor(None, sys.stdin.readline)).strip() == "open":
+            for _ in range(5):
+                health.failed(Attempt("a"), "text", "breaker")
+            began = clock.wall()
+        while health.standing("a", "text").usable:
+            await asyncio.sleep(0.01)
+        print(clock.wall(), flush=True)
+        await loop.run_in_executor(None, sys.stdin.readline)
+    await store.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_breaker_that_one_process_opened_holds_in_three_within_a_second(tmp_path: Path) -> None:
+    running = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            OPENER,
+            str(tmp_path / "store.db"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
+    try:
+        for process in running:
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"ready\n"
+        for process, word in zip(running, ("open", "wait", "wait"), strict=True):
+            assert process.stdin is not None
+            process.stdin.write(f"{word}\n".encode())
+        heard = [float(await process.stdout.readline()) for process in running if process.stdout is not None]
+        assert max(heard) - heard[0] < 1.0, heard
+    finally:
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.close()
+            await process.wait()
+
+
+# --- whatever happens
+
+
+class Anything(RuleBasedStateMachine):
+    """Any order of calls: pauses only get longer, at most one probe is out, what is well is let in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Still()
+        self.health = Health(None, self.clock, LogKept())  # type: ignore[arg-type] # nothing is shared
+        self.probing = False
+        self.until = 0.0
+
+    @rule(seconds=st.floats(0, 40))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.turn(seconds)
+
+    @rule(bench=st.sampled_from(["retry_after", "breaker"]), told=st.one_of(st.none(), st.floats(0, 700)))
+    def one_that_was_under_way_fails(self, bench: Bench, told: float | None) -> None:
+        before = self.health.standing("a", "text")
+        now = self.clock.now()
+        self.health.failed(by("a"), "text", bench, retry_after=told)
+        after = self.health.standing("a", "text")
+        if not before.usable and before.wait and not self.probing:
+            assert after.wait >= before.wait - 1e-6, "a pause only gets longer"
+        if not after.usable:
+            self.probing = False
+            self.until = now + after.wait
+
+    @precondition(lambda self: not self.probing)
+    @rule()
+    def one_goes_in(self) -> None:
+        standing = self.health.standing("a", "text")
+        entered = self.health.enter("a", "text")
+        assert entered == standing.usable
+        place = self.health._places.get(("a", "", "text"))
+        self.probing = entered and place is not None and bool(place.probing)
+        if self.probing:
+            assert not self.health.enter("a", "text"), "one probe at a time"
+
+    @precondition(lambda self: self.probing)
+    @rule(well=st.booleans())
+    def the_probe_ends(self, well: bool) -> None:
+        if well:
+            self.health.passed(by("a"), "text", 0.1)
+            assert self.health.standing("a", "text").usable and self.health.enter("a", "text")
+        else:
+            self.health.left(by("a"), "text")
+        self.probing = False
+
+    @invariant()
+    def the_last_is_never_kept_out_by_a_guess(self) -> None:
+        capability: Capability = "text"
+        if not self.probing:
+            assert self.health.enter("a", capability, last=True)
+            self.health.left(by("a"), capability)
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_the_record_is_json_without_secrets() -> None:
+    health, _, _ = made()
+    health.failed(by("a", "1"), "text", "auth")
+    (shown,) = health.snapshot()
+    assert orjson.dumps(shown) and set(shown) == {"upstream", "credential", "capability", "why", "seconds"}
