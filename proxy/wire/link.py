@@ -239,7 +239,10 @@ class Link(asyncio.Protocol):
                 self._last = True  # the parser may have begun another answer, and is not asked again
             self._finish(question)
         if awaited and question.heard:
-            question.run()
+            if self.question is question:
+                question.run()
+            else:  # all of it is here: small, and better taken in turn with others of its kind
+                question.wake()
 
     def _head(self, question: Question, message: Any, stream: StreamReader) -> None:
         question.heard = True
