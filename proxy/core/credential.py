@@ -100,14 +100,19 @@ class Credential:
         """Swap the caller's things for the upstream's, ask, and keep the account's things to ourselves."""
         swaps = self._swaps
         judged = self._judged
-        pairs = [pair for pair in request.headers.raw if judged[pair[0]] != DROP]
+        pairs = []
+        socket = False
+        for pair in request.headers.raw:
+            if (verdict := judged[pair[0]]) != DROP:
+                pairs.append(pair)
+                socket = socket or verdict == SOCKET
         if swaps and (value := self._value(exchange.get(CALLER))) is not None:
             pairs.append((self._header, value))
         pairs += self._more
         if swaps and self._mark[1]:
             pairs.append(self._mark)
         headers = Headers(tuple(pairs))
-        if swaps and any(judged[pair[0]] == SOCKET for pair in pairs):
+        if swaps and socket:
             headers = _without_socket_key(headers)
         response = await forward(
             Request(request.method, request.target, headers, request.body, request.upstream, request.attempt)

@@ -214,9 +214,9 @@ class Engine:
             return []
         marks = [(b"x-framegate-id", exchange.id.encode())]
         if lane.expose == "all" and exchange.attempts:
-            upstream = sum(attempt.seconds for attempt in exchange.attempts)
+            upstream = sum([attempt.seconds for attempt in exchange.attempts])
             overhead = max(0.0, perf_counter() - exchange.began - upstream) * 1000
-            told = ", ".join(f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts)
+            told = ", ".join([f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts])
             marks += [
                 (b"x-framegate-upstream", exchange.attempts[-1].upstream.encode()),
                 (b"x-framegate-attempts", told.encode()),

@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 
 from proxy.model.store import StoreError
 from proxy.store.sqlite import SQLiteStore
-from proxy.store.vault import PEPPER, SPACE, Secrets, Vault, digest, masters, pepper
+from proxy.store.vault import PEPPER, SPACE, Secrets, Vault, digester, masters, pepper
 from proxy.testkit import TurnedClock
 
 TEXT = "sk-upstream-" + "x" * 40
@@ -107,8 +107,8 @@ def test_a_master_key_that_is_none_is_told_without_being_shown(key: str) -> None
 
 
 def test_hashes_depend_on_key_and_pepper() -> None:
-    assert digest(b"a" * 32, "k") == digest(b"a" * 32, "k")
-    assert digest(b"a" * 32, "k") != digest(b"b" * 32, "k") != digest(b"b" * 32, "l")
+    assert digester(b"a" * 32)("k") == digester(b"a" * 32)("k")
+    assert digester(b"a" * 32)("k") != digester(b"b" * 32)("k") != digester(b"b" * 32)("l")
 
 
 def test_an_empty_or_unreadable_master_key_is_told_by_its_place(tmp_path: Path) -> None:
