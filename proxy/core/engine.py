@@ -137,10 +137,12 @@ class Engine:
     async def ask(self, exchange: Exchange) -> Response:
         """Run the chain. Every error becomes an answer here; only cancellation gets out."""
         try:
-            response = self._health(exchange.received)
-            if response is None:
+            received = exchange.received
+            if received.target in HEALTH and received.method in ("GET", "HEAD"):
+                response = self._health(received)
+            else:
                 lane = self._place(exchange)
-                response = await lane.door(exchange, exchange.received)
+                response = await lane.door(exchange, received)
         except ProxyError as error:
             exchange.error = error
             response = render(error, exchange.id)
@@ -189,9 +191,7 @@ class Engine:
         received.body.allow(lane.max_body)
         return lane
 
-    def _health(self, received: Request) -> Response | None:
-        if received.target not in HEALTH or received.method not in ("GET", "HEAD"):
-            return None
+    def _health(self, received: Request) -> Response:
         ready = received.target == "/livez" or not self.draining
         body = orjson.dumps({"status": "ok" if ready else "draining"})
         headers = Headers.of(content_type="application/json", content_length=str(len(body)), cache_control="no-store")

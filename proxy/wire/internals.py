@@ -100,14 +100,14 @@ class Incoming:
     RequestHandler asks three things of a request: `_task`, `_cancel(exc)` when the client has gone, `_finish()`.
     """
 
-    __slots__ = ("_task", "connection", "exchange", "message", "payload")
+    __slots__ = ("_task", "connection", "exchange", "message", "payload", "task")
 
     def __init__(self, message: Any, payload: StreamReader, connection: Connection, task: Any) -> None:
         self.message = message
         self.payload = payload
         self.connection = connection
         self.exchange: Exchange | None = None
-        self._task = task
+        self.task = self._task = task
 
     def _cancel(self, exc: BaseException) -> None:
         if self.payload is not EMPTY_PAYLOAD:
@@ -309,9 +309,11 @@ class Connection(RequestHandler):
         if isinstance(message, _ErrInfo):
             self._spoil()
             return
-        before = [one for one, _ in self._messages][-count:-1] if count > 1 else ()
-        if self._open is not None or any(not isinstance(one, _ErrInfo) and one.chunked for one in before):
+        if self._open is not None:
             self.stained = True
+        elif count > 1:
+            before = [one for one, _ in self._messages][-count:-1]
+            self.stained = self.stained or any(not isinstance(one, _ErrInfo) and one.chunked for one in before)
         self._open = payload if message.chunked else None
         self._end = b""
 
