@@ -214,14 +214,16 @@ class Engine:
             return []
         marks = [(b"x-framegate-id", exchange.id.encode())]
         if lane.expose == "all" and exchange.attempts:
-            upstream = sum([attempt.seconds for attempt in exchange.attempts])
-            overhead = max(0.0, perf_counter() - exchange.began - upstream) * 1000
-            told = ", ".join([f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts])
-            marks += [
+            overhead = perf_counter() - exchange.began
+            told = []
+            for attempt in exchange.attempts:
+                overhead -= attempt.seconds
+                told.append(f"{attempt.upstream}={attempt.outcome}")
+            marks += (
                 (b"x-framegate-upstream", exchange.attempts[-1].upstream.encode()),
-                (b"x-framegate-attempts", told.encode()),
-                (b"x-framegate-overhead-ms", b"%.2f" % overhead),
-            ]
+                (b"x-framegate-attempts", ", ".join(told).encode()),
+                (b"x-framegate-overhead-ms", b"%.2f" % max(0.0, overhead * 1000)),
+            )
             if changed := exchange.attempts[-1].changed:
                 marks.append((b"x-framegate-changed", "; ".join(changed).encode()))
         return marks

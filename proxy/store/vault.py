@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import re
 import secrets
@@ -102,12 +101,16 @@ async def pepper(store: Store, vault: Vault) -> bytes:
 
 def digester(pepper: bytes) -> Callable[[str], bytes]:
     """Makes what is kept of a key: HMAC-SHA256 under the pepper (RFC 2104), which is worked in once."""
-    peppered = hmac.new(pepper, digestmod=hashlib.sha256)
+    # What `hmac` does, without its five frames for each key (the tests compare the two).
+    block = (hashlib.sha256(pepper).digest() if len(pepper) > 64 else pepper).ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
     def digest(key: str) -> bytes:
-        one = peppered.copy()
-        one.update(key.encode("utf-8", "surrogateescape"))
-        return one.digest()
+        inside, outside = inner.copy(), outer.copy()
+        inside.update(key.encode("utf-8", "surrogateescape"))
+        outside.update(inside.digest())
+        return outside.digest()
 
     return digest
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -107,7 +108,9 @@ def test_a_master_key_that_is_none_is_told_without_being_shown(key: str) -> None
 
 
 def test_hashes_depend_on_key_and_pepper() -> None:
-    assert digester(b"a" * 32)("k") == digester(b"a" * 32)("k")
+    for secret, key in ((b"a" * 32, "k"), (b"a" * 64, ""), (b"a" * 65, "k" * 1000), (b"", "caf\udce9")):
+        expected = hmac.digest(secret, key.encode("utf-8", "surrogateescape"), "sha256")
+        assert digester(secret)(key) == digester(secret)(key) == expected
     assert digester(b"a" * 32)("k") != digester(b"b" * 32)("k") != digester(b"b" * 32)("l")
 
 
