@@ -95,16 +95,19 @@ def whole(stream: StreamReader) -> bytes | None:
 
 
 class Incoming:
-    """A request as the server hands it over: the message, the stream of its body, the connection.
+    """A request as the server hands it over: the message, its body or the stream of it, the connection.
 
     RequestHandler asks three things of a request: `_task`, `_cancel(exc)` when the client has gone, `_finish()`.
     """
 
-    __slots__ = ("_task", "connection", "exchange", "message", "payload", "task")
+    __slots__ = ("_task", "connection", "data", "exchange", "message", "payload", "task")
 
-    def __init__(self, message: Any, payload: StreamReader, connection: Connection, task: Any) -> None:
+    def __init__(
+        self, message: Any, payload: StreamReader, connection: Connection, task: Any, data: bytes | None = None
+    ) -> None:
         self.message = message
         self.payload = payload
+        self.data = data  # the body, where it was here with the head; the payload is empty then
         self.connection = connection
         self.exchange: Exchange | None = None
         self.task = self._task = task
@@ -122,11 +125,12 @@ class Incoming:
 class Upgrade(BaseRequest):
     """A request that asks for a WebSocket: aiohttp's own, since WebSocketResponse needs a real one."""
 
-    ATTRS = BaseRequest.ATTRS | frozenset(("connection", "exchange", "payload"))
+    ATTRS = BaseRequest.ATTRS | frozenset(("connection", "data", "exchange", "payload"))
 
     def __init__(self, message: Any, payload: StreamReader, connection: Connection, writer: Any, task: Any) -> None:
         super().__init__(message, payload, connection, writer, task, asyncio.get_running_loop())
         self.payload = payload
+        self.data: bytes | None = None
         self.connection = connection
         self.exchange: Exchange | None = None
 
@@ -229,8 +233,11 @@ class Connection(RequestHandler):
                 self._parser.message_consumed()
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
+            data = None
+            if payload is not EMPTY_PAYLOAD and not message.chunked and (data := whole(payload)) is not None:
+                payload = EMPTY_PAYLOAD  # a stream is as large as all the rest of a small request
             self.payload = payload
-            self._current_request = incoming = Incoming(message, payload, self, task)  # type: ignore[assignment]
+            self._current_request = incoming = Incoming(message, payload, self, task, data)  # type: ignore[assignment]
             self._request_in_progress = True
             try:
                 sent = await handler(incoming)  # type: ignore[misc,arg-type]

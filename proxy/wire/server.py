@@ -26,7 +26,6 @@ from .internals import (
     Incoming,
     Listener,
     Sent,
-    StreamReader,
     Upgrade,
     whole,
 )
@@ -123,7 +122,7 @@ class Edge:
             self._refuse(connection, Rejected(f"The request can't be read: {complaint}."))
             return CLOSED
         http11 = message.version == (1, 1)
-        body = _body(message, incoming.payload, connection)
+        body = _body(incoming)
         request = Request(message.method, message.path, Headers(message.raw_headers, message.headers), body)
         client = connection.client
         if client is None or client.http != message.version:
@@ -399,14 +398,15 @@ def _complaint(message: Any) -> str | None:
     return None
 
 
-def _body(message: Any, payload: StreamReader, connection: Connection) -> Body:
-    if payload is EMPTY_PAYLOAD:
+def _body(incoming: Incoming | Upgrade) -> Body:
+    if incoming.data is not None:
+        return Bytes(incoming.data)
+    if incoming.payload is EMPTY_PAYLOAD:
         return EMPTY
-    if not message.chunked and (data := whole(payload)) is not None:
-        return Bytes(data)
-    length = None if message.chunked else int(message.headers["Content-Length"])
+    message = incoming.message
+    length = None if message.chunked else int(message.headers.get("Content-Length", 0))
     expects = message.version == (1, 1) and message.headers.get("Expect", "").lower() == "100-continue"
-    return ClientBody(connection, length, expects=expects)
+    return ClientBody(incoming.connection, length, expects=expects)
 
 
 def _address(connection: Connection) -> str:
