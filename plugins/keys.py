@@ -120,17 +120,16 @@ def _taken_off(request: Request) -> tuple[str | None, Request]:
     for name in ("x-api-key", "api-key"):
         if name in headers:
             found.update(headers.getall(name))
-    offered: list[str] = []
     if "Sec-WebSocket-Protocol" in headers:
         offered = [part.strip() for line in headers.getall("Sec-WebSocket-Protocol") for part in line.split(",")]
-    carried = [part for part in offered if part.lower().startswith(SOCKET_KEY)]
-    found.update(part[len(SOCKET_KEY) :] for part in carried)
+        carried = [part for part in offered if part.lower().startswith(SOCKET_KEY)]
+        if carried:
+            found.update(part[len(SOCKET_KEY) :] for part in carried)
+            kept = ", ".join(part for part in offered if part not in carried)
+            request = request.with_headers(sec_websocket_protocol=kept or None)
     found.discard("")
     if len(found) > 1:
         raise Rejected("Two different API keys; send one.")
-    if carried:
-        kept = ", ".join(part for part in offered if part not in carried)
-        request = request.with_headers(sec_websocket_protocol=kept or None)
     key = next(iter(found), None)
     if key is None:
         return None, request

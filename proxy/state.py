@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .core.callers import Callers, KeyRing
 from .core.health import Health
@@ -58,10 +58,9 @@ class State:
 
     async def keys(self) -> KeyRing:
         """The stored keys, for an operator."""
-        from .store.vault import digest
+        from .store.vault import digester
 
-        secret = await self.pepper()
-        return KeyRing(self, self._clock, lambda key: digest(secret, key))
+        return KeyRing(self, self._clock, digester(await self.pepper()))
 
     def callers(self, declared: Declared, groups: Collection[str]) -> Directory:
         """The directory of callers: the declared ones of one config, and those stored that belong to its groups."""
@@ -119,16 +118,18 @@ class Directory:
     async def open(self) -> None:
         """Open the store and hash the declared keys. Raises StoreError."""
         if self._callers is None:
-            from .store.vault import digest
+            from .store.vault import digester
 
-            secret = await self._state.pepper()
-            hashed = [(digest(secret, key.reveal()), caller) for key, caller in self._declared]
-            self._callers = Callers(self._state, self._clock, lambda key: digest(secret, key), hashed, self._groups)
+            digest = digester(await self._state.pepper())
+            hashed = [(digest(key.reveal()), caller) for key, caller in self._declared]
+            self._callers = Callers(self._state, self._clock, digest, hashed, self._groups)
 
-    async def find(self, key: str) -> Caller:
+    def find(self, key: str) -> Coroutine[Any, Any, Caller]:
         """Whose key it is."""
-        if self._callers is None:
-            await self.open()
+        return self._find(key) if self._callers is None else self._callers.find(key)
+
+    async def _find(self, key: str) -> Caller:
+        await self.open()
         assert self._callers is not None
         return await self._callers.find(key)
 

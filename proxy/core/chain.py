@@ -34,25 +34,26 @@ class Crashed(ProxyError):
 class Layer:
     """One plugin in its place. Its span is written when it ends, so spans stand innermost first."""
 
-    __slots__ = ("_depth", "_inner", "_log", "_name", "_on_crash", "_plugin")
+    __slots__ = ("_call", "_depth", "_inner", "_log", "_name", "_on_crash")
 
     def __init__(
         self, name: str, plugin: Inner, inner: Door, *, depth: int, log: Log, on_crash: Literal["refuse", "skip"]
     ) -> None:
         self._name = name
-        self._plugin = plugin
+        self._call = plugin.__call__
         self._inner = inner
         self._depth = depth
         self._log = log
         self._on_crash = on_crash
 
-    async def __call__(self, exchange: Exchange, request: Request) -> Response:
+    async def ask(self, exchange: Exchange, request: Request) -> Response:
+        """Have the plugin look at it, and time it."""
         spans = exchange.spans
         before = len(spans)
         verdict: Verdict = "cancelled"
         began = perf_counter()
         try:
-            response = await self._plugin(exchange, request, partial(self._inner, exchange))
+            response = await self._call(exchange, request, partial(self._inner, exchange))
             verdict = "passed" if len(spans) > before else "answered"
             return response
         except ProxyError as error:
@@ -80,7 +81,7 @@ def build(
 ) -> Door:
     """The chain as one call: layers from the outside in, then the door. `innermost` is the depth of the last layer."""
     for depth, (name, plugin, on_crash) in enumerate(reversed(layers), innermost):
-        door = Layer(name, plugin, door, depth=depth, log=log, on_crash=on_crash)
+        door = Layer(name, plugin, door, depth=depth, log=log, on_crash=on_crash).ask
     return door
 
 

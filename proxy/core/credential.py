@@ -55,7 +55,7 @@ NONE: Mapping[str, Secret] = {}
 FIXED = "fixed"  # the id of a secret that stands in `headers` or in the base URL
 
 
-KEEP, DROP, SOCKET = 0, 1, 2
+DROP, KEEP = 0, 1
 ACCOUNTS_JUDGED = Judged(lambda name: DROP if name in ACCOUNTS or name.startswith(ACCOUNTS_PREFIXES) else KEEP)
 
 
@@ -100,9 +100,8 @@ class Credential:
         own = frozenset(name.lower() for name, _ in self._more)
 
         def judge(name: bytes) -> int:
-            if name in own or (swaps and (name in CALLERS or name.startswith(CALLERS_PREFIXES))):
-                return DROP
-            return SOCKET if name == b"sec-websocket-protocol" else KEEP
+            callers = swaps and (name in CALLERS or name.startswith(CALLERS_PREFIXES))
+            return DROP if callers or name in own else KEEP
 
         self._judged = Judged(judge)
 
@@ -110,14 +109,14 @@ class Credential:
         """Swap the caller's things for the upstream's, ask, and keep the account's things to ourselves."""
         swaps = self._swaps
         judged = self._judged
-        pairs = [pair for pair in request.headers.raw if judged[pair[0]] != DROP]
+        pairs = [pair for pair in request.headers.raw if judged[pair[0]]]
         if swaps and (value := self._value(exchange, request.attempt)) is not None:
             pairs.append((self._header, value))
         pairs += self._more
         if swaps and self._mark[1]:
             pairs.append(self._mark)
         headers = Headers(tuple(pairs))
-        if swaps and any(judged[pair[0]] == SOCKET for pair in pairs):
+        if swaps and "Sec-WebSocket-Protocol" in exchange.received.headers:
             headers = _without_socket_key(headers)
         response = await forward(
             Request(request.method, request.target, headers, request.body, request.upstream, request.attempt)
@@ -125,7 +124,7 @@ class Credential:
         if not swaps:
             return response
         raw = response.headers.raw
-        kept = tuple([pair for pair in raw if ACCOUNTS_JUDGED[pair[0]] != DROP])
+        kept = tuple([pair for pair in raw if ACCOUNTS_JUDGED[pair[0]]])
         return response if len(kept) == len(raw) else replace(response, headers=Headers(kept))
 
     def _value(self, exchange: Exchange, attempt: Attempt | None) -> bytes | None:

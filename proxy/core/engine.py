@@ -147,10 +147,12 @@ class Engine:
     async def ask(self, exchange: Exchange) -> Response:
         """Run the chain. Every error becomes an answer here; only cancellation gets out."""
         try:
-            response = self._health(exchange.received)
-            if response is None:
+            received = exchange.received
+            if received.target in HEALTH and received.method in ("GET", "HEAD"):
+                response = self._health(received)
+            else:
                 lane = self._place(exchange)
-                response = await lane.door(exchange, exchange.received)
+                response = await lane.door(exchange, received)
         except ProxyError as error:
             exchange.error = error
             response = render(error, exchange.id)
@@ -199,9 +201,7 @@ class Engine:
         received.body.allow(lane.max_body)
         return lane
 
-    def _health(self, received: Request) -> Response | None:
-        if received.target not in HEALTH or received.method not in ("GET", "HEAD"):
-            return None
+    def _health(self, received: Request) -> Response:
         ready = received.target == "/livez" or not self.draining
         told: dict[str, Any] = {"status": "ok" if ready else "draining"}
         generation = self._generation
@@ -230,15 +230,17 @@ class Engine:
             return []
         marks = [(b"x-framegate-id", exchange.id.encode())]
         if lane.expose == "all" and exchange.attempts:
-            upstream = sum(attempt.seconds for attempt in exchange.attempts)
-            overhead = max(0.0, perf_counter() - exchange.began - upstream) * 1000
-            told = ", ".join(f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts)
+            overhead = perf_counter() - exchange.began
+            told = []
             winner = response.attempt or exchange.attempts[-1]
-            marks += [
+            for attempt in exchange.attempts:
+                overhead -= attempt.seconds
+                told.append(f"{attempt.upstream}={attempt.outcome}")
+            marks += (
                 (b"x-framegate-upstream", winner.upstream.encode()),
-                (b"x-framegate-attempts", told.encode()),
-                (b"x-framegate-overhead-ms", b"%.2f" % overhead),
-            ]
+                (b"x-framegate-attempts", ", ".join(told).encode()),
+                (b"x-framegate-overhead-ms", b"%.2f" % max(0.0, overhead * 1000)),
+            )
             if (stopped := exchange.get(STOPPED)) is not None:
                 marks.append((b"x-framegate-stopped", stopped.encode()))
             if changed := winner.changed:

@@ -101,7 +101,7 @@ class Exchange(Slots):
     def __init__(
         self, id: str, received: Request, client: Client, *, route: str = "", deadline: float = float("inf")
     ) -> None:
-        super().__init__()
+        self._values = None
         self.id = id
         self.route = route
         self.prefix = "/v1"  # of the route: what is cut off the target before the upstream's base URL is put there

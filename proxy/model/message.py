@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -89,16 +89,47 @@ class Headers:
         return f"Headers({', '.join(_text(name) for name, _ in self.raw)})"
 
 
-@dataclass(frozen=True, slots=True)
+# What a request or response is while it is being filled. Python makes a frozen dataclass at three times the price of
+# these, and a small request makes five: so they are filled here, and frozen by becoming what they are.
+
+
+class _OpenRequest:
+    __slots__ = ("attempt", "body", "headers", "method", "target", "upstream")
+
+
+class _OpenResponse:
+    __slots__ = ("attempt", "body", "facts", "headers", "reading", "reason", "socket", "status")
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Request:
     """What travels inward. Changing it means making another."""
 
     method: str
     target: str  # path?query exactly as received, never re-encoded
     headers: Headers
-    body: Body = EMPTY
-    upstream: str | None = None  # None: the route's
-    attempt: Attempt | None = None  # behind the upstream's door: the call that it belongs to
+    body: Body
+    upstream: str | None  # None: the route's
+    attempt: Attempt | None  # behind the upstream's door: the call that it belongs to
+
+    def __new__(
+        cls,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: Body = EMPTY,
+        upstream: str | None = None,
+        attempt: Attempt | None = None,
+    ) -> Self:
+        made: Any = _OpenRequest()
+        made.method = method
+        made.target = target
+        made.headers = headers
+        made.body = body
+        made.upstream = upstream
+        made.attempt = attempt
+        made.__class__ = cls
+        return made  # type: ignore[no-any-return]
 
     @property
     def path(self) -> str:
@@ -130,18 +161,41 @@ class Request:
         return f"Request({self.method} {self.path}, to={self.upstream}, {self.body!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Response:
     """What travels outward: a head, and a body that is read when somebody asks."""
 
     status: int
-    headers: Headers = field(default_factory=Headers)
-    body: Body = EMPTY
-    facts: Slots = field(default_factory=Slots)  # facts about this answer, shared by all responses derived from it
-    socket: Socket | None = None  # status 101: messages both ways
-    reason: bytes = b""  # the reason phrase as the upstream wrote it
-    attempt: Attempt | None = None  # the call that it answers
-    reading: Reading | None = None  # what the one reader sees in it, where a plugin of the route reads
+    headers: Headers
+    body: Body
+    facts: Slots  # facts about this answer, shared by all responses derived from it
+    socket: Socket | None  # status 101: messages both ways
+    reason: bytes  # the reason phrase as the upstream wrote it
+    attempt: Attempt | None  # the call that it answers
+    reading: Reading | None  # what the one reader sees in it, where a plugin of the route reads
+
+    def __new__(
+        cls,
+        status: int,
+        headers: Headers | None = None,
+        body: Body = EMPTY,
+        facts: Slots | None = None,
+        socket: Socket | None = None,
+        reason: bytes = b"",
+        attempt: Attempt | None = None,
+        reading: Reading | None = None,
+    ) -> Self:
+        made: Any = _OpenResponse()
+        made.status = status
+        made.headers = headers if headers is not None else Headers()
+        made.body = body
+        made.facts = facts if facts is not None else Slots()
+        made.socket = socket
+        made.reason = reason
+        made.attempt = attempt
+        made.reading = reading
+        made.__class__ = cls
+        return made  # type: ignore[no-any-return]
 
     def through(
         self, transform: Transform | None = None, *, inward: Change | None = None, outward: Change | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 Endpoint = Literal["inference", "stored", "batches", "fine-tuning", "client-secrets", "organization"]
@@ -16,6 +17,7 @@ INFERENCE = (
     ("POST", r"realtime/calls"),
     ("GET|HEAD", r"models(/[^/]+)?"),
 )
+REMEMBERED = 256  # decisions; a path is 8 KB at the most
 SOCKETS = re.compile(r"realtime|responses")
 CLIENT_SECRETS = re.compile(r"realtime/(client_secrets|sessions|transcription_sessions)(/.*)?")
 NAMED = (
@@ -26,6 +28,7 @@ NAMED = (
 _INFERENCE = tuple((frozenset(methods.split("|")), re.compile(path)) for methods, path in INFERENCE)
 
 
+@lru_cache(REMEMBERED)
 def endpoint(method: str, rest: str, *, socket: bool = False) -> Endpoint:
     """The sort of endpoint behind the prefix: `endpoint("POST", "/images/generations") == "inference"`."""
     path = rest.partition("?")[0].strip("/")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -100,9 +99,20 @@ async def pepper(store: Store, vault: Vault) -> bytes:
     return bytes.fromhex(vault.open("pepper", sealed))
 
 
-def digest(pepper: bytes, key: str) -> bytes:
-    """What is kept of a key: HMAC-SHA256 under the pepper (RFC 2104)."""
-    return hmac.new(pepper, key.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
+def digester(pepper: bytes) -> Callable[[str], bytes]:
+    """Makes what is kept of a key: HMAC-SHA256 under the pepper (RFC 2104), which is worked in once."""
+    # What `hmac` does, without its five frames for each key (the tests compare the two).
+    block = (hashlib.sha256(pepper).digest() if len(pepper) > 64 else pepper).ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def digest(key: str) -> bytes:
+        inside, outside = inner.copy(), outer.copy()
+        inside.update(key.encode("utf-8", "surrogateescape"))
+        outside.update(inside.digest())
+        return outside.digest()
+
+    return digest
 
 
 class Secrets:

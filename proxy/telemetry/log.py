@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Literal
 
 import orjson
@@ -13,10 +15,10 @@ import orjson
 from ..core.chain import own_times
 from ..model.exchange import Attempt, Exchange, Outcome
 from ..model.slots import STOPPED
-from .lean import structlog
 
 LONGEST_PATH = 256  # characters of a path that are logged; ids are short, junk is long
 Event = MutableMapping[str, Any]
+NOTHING: Mapping[str, Any] = {}
 
 
 class Lines:
@@ -39,22 +41,61 @@ class Lines:
     debug = info = warning = error = critical = exception = msg
 
 
+class JSONLog:
+    """The house's logger where lines are JSON. structlog's way to such a line costs as much as all the rest of it."""
+
+    __slots__ = ("_bound", "_lines")
+
+    def __init__(self, lines: Lines, bound: Mapping[str, Any] = NOTHING) -> None:
+        self._lines = lines
+        self._bound = bound
+
+    def bind(self, **details: Any) -> JSONLog:
+        """A logger whose lines all hold these details."""
+        return JSONLog(self._lines, {**self._bound, **details})
+
+    def info(self, event: str, **details: Any) -> None:
+        """What somebody may want to know."""
+        self._write("info", event, details)
+
+    def warning(self, event: str, **details: Any) -> None:
+        """What a person should look at."""
+        self._write("warning", event, details)
+
+    def error(self, event: str, **details: Any) -> None:
+        """What a person must act on."""
+        self._write("error", event, details)
+
+    def _write(self, level: str, event: str, details: Event) -> None:
+        line = {**self._bound, **details, "event": event, "level": level}
+        if "exc_info" in line:
+            _crash(self, level, line)
+        line["timestamp"] = datetime.now(UTC)
+        try:
+            raw = orjson.dumps(line, default=repr, option=orjson.OPT_UTC_Z)
+        except TypeError:  # text that came in as broken UTF-8 holds surrogates, which orjson refuses and json escapes
+            line["timestamp"] = line["timestamp"].isoformat()
+            raw = json.dumps(line, default=repr, skipkeys=True).encode()
+        self._lines.msg(raw)
+
+
 def make(format: Literal["json", "text"], file: BinaryIO | None = None) -> Any:
     """The house's logger; stderr by default, so that stdout stays a command's own."""
     out = file if file is not None else sys.stderr.buffer
-    shared: list[Any] = [structlog.processors.add_log_level, _crash, structlog.processors.TimeStamper("iso", utc=True)]
     if format == "json":
-        shared.append(structlog.processors.JSONRenderer(serializer=_json))
-    else:
-        shared.append(structlog.dev.ConsoleRenderer(colors=out.isatty()))
-    return structlog.wrap_logger(Lines(out), processors=shared, wrapper_class=structlog.BoundLogger)
+        return JSONLog(Lines(out))
+    from .lean import structlog
 
-
-def _json(event: Event, **_: Any) -> bytes:
-    try:
-        return orjson.dumps(event, default=repr)
-    except TypeError:  # text that came in as broken UTF-8 holds surrogates, which orjson refuses and json escapes
-        return json.dumps(event, default=repr, skipkeys=True).encode()
+    return structlog.wrap_logger(
+        Lines(out),
+        processors=[
+            structlog.processors.add_log_level,
+            _crash,
+            structlog.processors.TimeStamper("iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=out.isatty()),
+        ],
+        wrapper_class=structlog.BoundLogger,
+    )
 
 
 def _crash(logger: Any, method: str, event: Event) -> Event:
@@ -73,41 +114,58 @@ def _crash(logger: Any, method: str, event: Event) -> Event:
 
 
 class ExchangeLog:
-    """Reports each exchange as it ends."""
+    """Reports each exchange as it ends; what ends in one round of the loop is written together, at the end of it.
+
+    A line between two requests finds its instructions gone from the processor's cache, and costs twice as much; lines
+    that wait longer are many, and push out the rest.
+    """
 
     def __init__(self, log: Any) -> None:
         self._log = log
+        self._ended: list[tuple[Exchange, Outcome]] = []
 
     def __call__(self, exchange: Exchange, outcome: Outcome) -> None:
         """One line for one exchange."""
-        received = exchange.received
-        story: dict[str, Any] = {
-            "id": exchange.id,
-            "route": exchange.route,
-            "method": received.method,
-            "path": received.path[:LONGEST_PATH].encode("ascii", "backslashreplace").decode(),
-            "client": exchange.client.address,
-            "status": outcome.status,
-            "bytes_in": received.body.length,
-            "bytes_out": outcome.delivered,
-            "ms": round(outcome.seconds * 1000, 2),
-            "spans": {span.layer: [span.verdict, round(own * 1000, 3)] for span, own in own_times(exchange.spans)},
-            "attempts": [f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts],
-        }
-        if any(attempt.billed is not None for attempt in exchange.attempts):
-            story["calls"] = [_call(attempt, exchange, outcome) for attempt in exchange.attempts]
-        if (stopped := exchange.get(STOPPED)) is not None:
-            story["stopped"] = stopped
-        if changed := {one.upstream: one.changed for one in exchange.attempts if one.changed}:
-            story["changed"] = changed
-        if not outcome.complete:
-            story["complete"] = False
-        if outcome.left:
-            story["left"] = True
-        if outcome.error is not None:
-            story["error"] = getattr(outcome.error, "code", type(outcome.error).__name__)
-            story["by"] = getattr(outcome.error, "layer", None)
-        self._log.info("exchange", **story)
+        self._ended.append((exchange, outcome))
+        if len(self._ended) == 1:
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        ended, self._ended = self._ended, []
+        for exchange, outcome in ended:
+            self._log.info("exchange", **_story(exchange, outcome))
+
+
+def _story(exchange: Exchange, outcome: Outcome) -> dict[str, Any]:
+    received = exchange.received
+    path = received.path[:LONGEST_PATH]
+    story: dict[str, Any] = {
+        "id": exchange.id,
+        "route": exchange.route,
+        "method": received.method,
+        "path": path if path.isascii() else path.encode("ascii", "backslashreplace").decode(),
+        "client": exchange.client.address,
+        "status": outcome.status,
+        "bytes_in": received.body.length,
+        "bytes_out": outcome.delivered,
+        "ms": round(outcome.seconds * 1000, 2),
+        "spans": {span.layer: [span.verdict, round(own * 1000, 3)] for span, own in own_times(exchange.spans)},
+        "attempts": [f"{attempt.upstream}={attempt.outcome}" for attempt in exchange.attempts],
+    }
+    if any(attempt.billed is not None for attempt in exchange.attempts):
+        story["calls"] = [_call(attempt, exchange, outcome) for attempt in exchange.attempts]
+    if (stopped := exchange.get(STOPPED)) is not None:
+        story["stopped"] = stopped
+    if changed := {one.upstream: one.changed for one in exchange.attempts if one.changed}:
+        story["changed"] = changed
+    if not outcome.complete:
+        story["complete"] = False
+    if outcome.left:
+        story["left"] = True
+    if outcome.error is not None:
+        story["error"] = getattr(outcome.error, "code", type(outcome.error).__name__)
+        story["by"] = getattr(outcome.error, "layer", None)
+    return story
 
 
 def _call(attempt: Attempt, exchange: Exchange, outcome: Outcome) -> dict[str, Any]:

@@ -74,7 +74,10 @@ class Address:
         try:
             async with asyncio.timeout(timeout):
                 infos = await self._resolve(loop, now)
-                sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
+                if len(infos) == 1:
+                    sock = await _connected(loop, infos[0])
+                else:
+                    sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
                 try:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     if self.proxy is not None:
@@ -107,6 +110,19 @@ class Address:
             self._known = [(family, kind, proto, "", address) for family, kind, proto, _, address in found]
             self._until = now() + DNS_LIFE
         return list(self._known)
+
+
+async def _connected(loop: asyncio.AbstractEventLoop, info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+    """A connection to the only address there is: no race to run."""
+    family, kind, proto, _, address = info
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _why(error: OSError) -> str:

@@ -90,6 +90,23 @@ def end_to_end(raw: RawHeaders, judge: Judged) -> list[tuple[bytes, bytes]]:
     return kept
 
 
+def lines(raw: RawHeaders, judge: Judged, length: bytes) -> tuple[list[bytes], bytes]:
+    """What crosses, as lines, and `length` (b"": none), unless it has been said in the place of a Content-Length."""
+    out = []
+    unsaid = length
+    for pair in raw:
+        verdict = judge[pair[0]]
+        if verdict == KEEP:
+            out.append(b": ".join(pair))
+        elif verdict == LENGTH:
+            if unsaid:
+                out.append(b": ".join((pair[0], unsaid)))
+                unsaid = b""
+        elif verdict == CONNECTION and pair[1] not in (b"keep-alive", b"close"):
+            return lines(tuple(end_to_end(raw, judge)), judge, length)
+    return out, unsaid
+
+
 def one_chunk(whole: bytes) -> bytes:
     """A body that is all here, in chunks as its sender had it: a length that nobody declared is not made up."""
     return b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole) if whole else b"0\r\n\r\n"

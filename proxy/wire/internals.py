@@ -95,19 +95,22 @@ def whole(stream: StreamReader) -> bytes | None:
 
 
 class Incoming:
-    """A request as the server hands it over: the message, the stream of its body, the connection.
+    """A request as the server hands it over: the message, its body or the stream of it, the connection.
 
     RequestHandler asks three things of a request: `_task`, `_cancel(exc)` when the client has gone, `_finish()`.
     """
 
-    __slots__ = ("_task", "connection", "exchange", "message", "payload")
+    __slots__ = ("_task", "connection", "data", "exchange", "message", "payload", "task")
 
-    def __init__(self, message: Any, payload: StreamReader, connection: Connection, task: Any) -> None:
+    def __init__(
+        self, message: Any, payload: StreamReader, connection: Connection, task: Any, data: bytes | None = None
+    ) -> None:
         self.message = message
         self.payload = payload
+        self.data = data  # the body, where it was here with the head; the payload is empty then
         self.connection = connection
         self.exchange: Exchange | None = None
-        self._task = task
+        self.task = self._task = task
 
     def _cancel(self, exc: BaseException) -> None:
         if self.payload is not EMPTY_PAYLOAD:
@@ -122,11 +125,12 @@ class Incoming:
 class Upgrade(BaseRequest):
     """A request that asks for a WebSocket: aiohttp's own, since WebSocketResponse needs a real one."""
 
-    ATTRS = BaseRequest.ATTRS | frozenset(("connection", "exchange", "payload"))
+    ATTRS = BaseRequest.ATTRS | frozenset(("connection", "data", "exchange", "payload"))
 
     def __init__(self, message: Any, payload: StreamReader, connection: Connection, writer: Any, task: Any) -> None:
         super().__init__(message, payload, connection, writer, task, asyncio.get_running_loop())
         self.payload = payload
+        self.data: bytes | None = None
         self.connection = connection
         self.exchange: Exchange | None = None
 
@@ -229,8 +233,11 @@ class Connection(RequestHandler):
                 self._parser.message_consumed()
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
+            data = None
+            if payload is not EMPTY_PAYLOAD and not message.chunked and (data := whole(payload)) is not None:
+                payload = EMPTY_PAYLOAD  # a stream is as large as all the rest of a small request
             self.payload = payload
-            self._current_request = incoming = Incoming(message, payload, self, task)  # type: ignore[assignment]
+            self._current_request = incoming = Incoming(message, payload, self, task, data)  # type: ignore[assignment]
             self._request_in_progress = True
             try:
                 sent = await handler(incoming)  # type: ignore[misc,arg-type]
@@ -309,9 +316,11 @@ class Connection(RequestHandler):
         if isinstance(message, _ErrInfo):
             self._spoil()
             return
-        before = [one for one, _ in self._messages][-count:-1] if count > 1 else ()
-        if self._open is not None or any(not isinstance(one, _ErrInfo) and one.chunked for one in before):
+        if self._open is not None:
             self.stained = True
+        elif count > 1:
+            before = [one for one, _ in self._messages][-count:-1]
+            self.stained = self.stained or any(not isinstance(one, _ErrInfo) and one.chunked for one in before)
         self._open = payload if message.chunked else None
         self._end = b""
 

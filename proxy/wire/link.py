@@ -67,6 +67,7 @@ class Link(asyncio.Protocol):
     """A connection in the pool's hands: idle, or with one question. `deadline` is its only clock, read by the pool."""
 
     __slots__ = (
+        "_bodiless",
         "_drain",
         "_last",
         "_left",
@@ -88,6 +89,7 @@ class Link(asyncio.Protocol):
         self._parser: Any = None
         self._left = 0  # bytes of a counted body still to come; they are counted, not parsed
         self._last = False  # no further question after this one
+        self._bodiless = False  # the answer will have no body, whatever its head says
         self._reading_paused = self._writing_paused = False
         self._drain: asyncio.Future[None] | None = None
         self._poll: select.poll | None = None
@@ -128,10 +130,9 @@ class Link(asyncio.Protocol):
         self._left = 0
         self._last = False
         self.idle_since = INF
-        if not with_answer_body:
-            self._parser = response_parser(self, self._loop, with_body=False)
-        elif self._parser is None:
-            self._parser = response_parser(self, self._loop, with_body=True)
+        self._bodiless = not with_answer_body
+        if self._bodiless:
+            self._parser = None  # not that of answers with a body
         self.deadline = self._pool.now() + self._pool.first_byte_timeout
         transport = self.transport
         assert transport is not None
@@ -214,6 +215,8 @@ class Link(asyncio.Protocol):
 
     def _parse(self, question: Question, data: bytes) -> None:
         awaited = not question.heard
+        if self._parser is None:  # not made before: of requests that wait for long there are many
+            self._parser = response_parser(self, self._loop, with_body=not self._bodiless)
         try:
             messages, _, _ = self._parser.feed_data(data)
         except Exception as error:  # the parser's errors have no common base; any of them means a broken answer
@@ -239,7 +242,10 @@ class Link(asyncio.Protocol):
                 self._last = True  # the parser may have begun another answer, and is not asked again
             self._finish(question)
         if awaited and question.heard:
-            question.run()
+            if self.question is question:
+                question.run()
+            else:  # all of it is here: small, and better taken in turn with others of its kind
+                question.wake()
 
     def _head(self, question: Question, message: Any, stream: StreamReader) -> None:
         question.heard = True

@@ -11,13 +11,24 @@ from typing import Any
 
 from ..core.engine import Engine
 from ..core.render import render
-from ..model.body import EMPTY, Body, Pour
+from ..model.body import EMPTY, Body, Bytes, Pour
 from ..model.errors import BodyConsumed, BodyTooLarge, ClientLeft, ProxyError, Rejected
 from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from . import websocket
-from .headers import KEEP, LENGTH, LONGEST, OUTWARD_FILTER, one_chunk
-from .internals import CLOSED, EMPTY_PAYLOAD, INF, KEPT, Connection, Incoming, Listener, Sent, Upgrade, whole
+from .headers import LONGEST, OUTWARD_FILTER, end_to_end, lines, one_chunk
+from .internals import (
+    CLOSED,
+    EMPTY_PAYLOAD,
+    INF,
+    KEPT,
+    Connection,
+    Incoming,
+    Listener,
+    Sent,
+    Upgrade,
+    whole,
+)
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TOGETHER = 2**14  # a body up to this size is written in one piece with its head
@@ -110,20 +121,14 @@ class Edge:
             self._refuse(connection, Rejected(f"The request can't be read: {complaint}."))
             return CLOSED
         http11 = message.version == (1, 1)
-        body: Body = EMPTY
-        if incoming.payload is not EMPTY_PAYLOAD:
-            length = None if message.chunked else int(message.headers.get("Content-Length", 0))
-            expects = http11 and message.headers.get("Expect", "").lower() == "100-continue"
-            body = ClientBody(connection, length, expects=expects)
+        body = _body(incoming)
         request = Request(message.method, message.path, Headers(message.raw_headers, message.headers), body)
         client = connection.client
         if client is None or client.http != message.version:
             client = connection.client = Client(_address(connection), (1, 1) if http11 else (1, 0))
         exchange = self._engine.open(request, client)
         incoming.exchange = exchange
-        task = asyncio.current_task()
-        assert task is not None
-        exchange.cancel = task.cancel
+        exchange.cancel = incoming.task.cancel
         delivery = Delivery(connection, exchange)
         try:
             response = delivery.response = await self._engine.ask(exchange)
@@ -157,7 +162,8 @@ class Edge:
         finally:
             exchange.cancel = None  # the work is over: what is let go of below is let go of whole
             try:
-                await delivery.aclose()
+                if not delivery.complete or request.body.kept is not None:
+                    await delivery.aclose()
             finally:
                 self._engine.finish(exchange, delivery.outcome)
 
@@ -233,31 +239,32 @@ class Delivery:
         chunked = not bodiless and length is None
         out = self._head(response, marks, bodiless=bodiless, length=length)
         if chunked and http11:
-            out.append(b"Transfer-Encoding: chunked\r\n")
+            out.append(b"Transfer-Encoding: chunked")
         elif chunked:
             chunked = keep = False  # HTTP/1.0 has no chunks: the end of the connection is the end of the body
             self._until_close = True
         if not keep:
-            out.append(b"Connection: close\r\n")
+            out.append(b"Connection: close")
         elif not http11:
-            out.append(b"Connection: keep-alive\r\n")
-        out.append(b"\r\n")
+            out.append(b"Connection: keep-alive")
+        out += (b"", b"")
+        head = b"\r\n".join(out)
         self.status = response.status
         if bodiless:
-            self._put(b"".join(out))
+            self._put(head)
             await body.aclose()
         elif data is not None:
-            out.append(one_chunk(data) if chunked else data)
+            framed = one_chunk(data) if chunked else data
             if len(data) <= TOGETHER:
-                self._put(b"".join(out))
+                self._put(head + framed)
             else:
-                self._put(b"".join(out[:-1]))
-                self._put(out[-1])
+                self._put(head)
+                self._put(framed)
             self.delivered = len(data)
             if self._connection.writing_paused:
                 await self._taken()
         else:
-            self._put(b"".join(out))
+            self._put(head)
             await self._stream(body, chunked=chunked)
         self.complete = not self._exchange.left
         self.keep = keep and self.complete
@@ -266,23 +273,15 @@ class Delivery:
         self, response: Response, marks: list[tuple[bytes, bytes]], *, bodiless: bool, length: int | None
     ) -> list[bytes]:
         """Status line and headers in pieces. Framing is worked out here, whatever a plugin left in them."""
-        out = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)]
-        size = b"" if length is None or bodiless else b"%d" % length
-        for name, value in response.headers.raw:
-            verdict = OUTWARD_FILTER[name]
-            if verdict == KEEP:
-                out += (name, b": ", value, b"\r\n")
-            elif verdict == LENGTH:
-                if bodiless and response.status != 204:
-                    out += (name, b": ", value, b"\r\n")  # what GET would have had
-                elif size:
-                    out += (name, b": ", size, b"\r\n")
-                    size = b""
-        if size:
-            out += (b"Content-Length: ", size, b"\r\n")
-        for name, value in marks:
-            out += (name, b": ", value, b"\r\n")
-        return out
+        start = b"HTTP/1.1 %d %b" % (response.status, response.reason)
+        raw = response.headers.raw
+        if bodiless and response.status != 204:
+            out = [b": ".join(pair) for pair in end_to_end(raw, OUTWARD_FILTER)]  # the length that GET would have had
+        else:
+            out, unsaid = lines(raw, OUTWARD_FILTER, b"" if length is None or bodiless else b"%d" % length)
+            if unsaid:
+                out.append(b"Content-Length: " + unsaid)
+        return [start, *out, *[b": ".join(mark) for mark in marks]]
 
     async def _stream(self, body: Body, *, chunked: bool) -> None:
         if (pour := getattr(body, "pour", None)) is not None:
@@ -396,6 +395,17 @@ def _complaint(message: Any) -> str | None:
     if len(headers.get("Content-Length", "")) > LONGEST:
         return "its length is not one that a body can have"
     return None
+
+
+def _body(incoming: Incoming | Upgrade) -> Body:
+    if incoming.data is not None:
+        return Bytes(incoming.data)
+    if incoming.payload is EMPTY_PAYLOAD:
+        return EMPTY
+    message = incoming.message
+    length = None if message.chunked else int(message.headers.get("Content-Length", 0))
+    expects = message.version == (1, 1) and message.headers.get("Expect", "").lower() == "100-continue"
+    return ClientBody(incoming.connection, length, expects=expects)
 
 
 def _address(connection: Connection) -> str:

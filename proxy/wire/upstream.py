@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.proxies import Proxy
-from ..model.body import EMPTY, Body
+from ..model.body import EMPTY, Body, Bytes
 from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock
 from .dial import Address, P
-from .headers import INWARD_FILTER, LENGTH, OUTWARD_FILTER, end_to_end, one_chunk
+from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end, lines, one_chunk
 from .internals import EMPTY_PAYLOAD, StreamReader, whole
 from .line import Line
 from .link import INF, Link, Question
@@ -60,7 +60,7 @@ class Wire:
 
     async def send(self, request: Request) -> Response:
         """Ask, and return when the answer's head is here. Raises UpstreamError when none comes."""
-        if wants_socket(request):
+        if request.method == "GET" and wants_socket(request):
             return await self._sockets.open(request)
         body = request.body
         data = body.now()
@@ -92,22 +92,19 @@ class Wire:
 
     def _head(self, request: Request, chunked: bool) -> bytes:
         address = self.address
-        method = request.method.encode("ascii")
-        out = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, address.target(request.target), address.header)]
         length = request.body.length
-        size = b"%d" % length if length is not None else b""
-        for name, value in end_to_end(request.headers.raw, INWARD_FILTER):
-            if INWARD_FILTER[name] != LENGTH:
-                out += (name, b": ", value, b"\r\n")
-            elif size:  # a plugin may have changed the body and not its header: never another's length
-                out += (name, b": ", size, b"\r\n")
-                size = b""
+        # A plugin may have changed the body and not its header: never another's length.
+        out, unsaid = lines(request.headers.raw, INWARD_FILTER, b"" if length is None else b"%d" % length)
         if chunked:
-            out.append(b"Transfer-Encoding: chunked\r\n")
-        elif size and length:
-            out += (b"Content-Length: ", size, b"\r\n")
-        out.append(b"\r\n")
-        return b"".join(out)
+            out.append(b"Transfer-Encoding: chunked")
+        elif unsaid and length:
+            out.append(b"Content-Length: " + unsaid)
+        start = b"%b %b HTTP/1.1\r\nHost: %b" % (
+            request.method.encode("ascii"),
+            address.target(request.target),
+            address.header,
+        )
+        return b"\r\n".join((start, *out, b"", b""))
 
     # --- the pool
 
@@ -198,14 +195,16 @@ class Wire:
 
 
 def _response(request: Request, link: Link, question: Question, message: Any, stream: StreamReader) -> Response:
-    raw = message.raw_headers
     body: Body = EMPTY
-    headers = tuple(end_to_end(raw, OUTWARD_FILTER))
     if stream is not EMPTY_PAYLOAD:
         length = None if message.chunked else message.headers.get("Content-Length")
-        body = AnswerBody(link, question, stream, None if length is None else int(length))
+        if length is not None and (data := whole(stream)) is not None:
+            body = Bytes(data)
+        else:
+            body = AnswerBody(link, question, stream, None if length is None else int(length))
+    headers = Headers(tuple(end_to_end(message.raw_headers, OUTWARD_FILTER)))
     reason = message.reason.encode("utf-8", "surrogateescape")
-    return Response(message.code, Headers(headers), body, reason=reason, attempt=request.attempt)
+    return Response(message.code, headers, body, reason=reason, attempt=request.attempt)
 
 
 class AnswerBody(Body):

@@ -43,9 +43,7 @@ AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 def wants_socket(request: Request) -> bool:
-    """Whether the request asks to be upgraded to a WebSocket."""
-    if request.method != "GET":
-        return False
+    """Whether a GET asks to be upgraded to a WebSocket."""
     for name, value in request.headers.raw:
         if len(name) == 7 and name.lower() == b"upgrade":
             return value.lower() == b"websocket" and b"upgrade" in _tokens(request.headers)

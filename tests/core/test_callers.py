@@ -11,12 +11,12 @@ from proxy.model.errors import ProxyError, Rejected
 from proxy.model.slots import Caller
 from proxy.model.store import StoreError
 from proxy.store.sqlite import SQLiteStore
-from proxy.store.vault import digest
+from proxy.store.vault import digester
 from proxy.testkit import TurnedClock
 
 
 def hashed(key: str) -> bytes:
-    return digest(b"p" * 32, key)
+    return digester(b"p" * 32)(key)
 
 
 class Ring:

@@ -19,7 +19,7 @@ from proxy.core.callers import FORM, SPACE, Callers, KeyRing, StoredKey
 from proxy.core.config import load
 from proxy.model.slots import Caller
 from proxy.state import State
-from proxy.store.vault import digest
+from proxy.store.vault import digester
 from proxy.testkit import TurnedClock
 
 from .conftest import FILE
@@ -169,8 +169,8 @@ async def test_knowing_a_caller_takes_microseconds(full: Path, capsys: pytest.Ca
     state = loaded(full)
     pepper = await state.pepper()
     clock = TurnedClock()
-    ring = KeyRing(state, clock, lambda key: digest(pepper, key))
-    callers = Callers(state, clock, lambda key: digest(pepper, key), [], set())
+    ring = KeyRing(state, clock, digester(pepper))
+    callers = Callers(state, clock, digester(pepper), [], set())
     keys = [key for key, _ in await asyncio.gather(*(ring.create(f"warm {n}") for n in range(1000)))]
     for key in keys:
         await callers.find(key)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from cryptography.fernet import Fernet
 
 from proxy.model.store import StoreError
 from proxy.store.sqlite import SQLiteStore
-from proxy.store.vault import PEPPER, SPACE, Secrets, Vault, digest, masters, pepper
+from proxy.store.vault import PEPPER, SPACE, Secrets, Vault, digester, masters, pepper
 from proxy.testkit import TurnedClock
 
 TEXT = "sk-upstream-" + "x" * 40
@@ -107,8 +108,10 @@ def test_a_master_key_that_is_none_is_told_without_being_shown(key: str) -> None
 
 
 def test_hashes_depend_on_key_and_pepper() -> None:
-    assert digest(b"a" * 32, "k") == digest(b"a" * 32, "k")
-    assert digest(b"a" * 32, "k") != digest(b"b" * 32, "k") != digest(b"b" * 32, "l")
+    for secret, key in ((b"a" * 32, "k"), (b"a" * 64, ""), (b"a" * 65, "k" * 1000), (b"", "caf\udce9")):
+        expected = hmac.digest(secret, key.encode("utf-8", "surrogateescape"), "sha256")
+        assert digester(secret)(key) == digester(secret)(key) == expected
+    assert digester(b"a" * 32)("k") != digester(b"b" * 32)("k") != digester(b"b" * 32)("l")
 
 
 def test_an_empty_or_unreadable_master_key_is_told_by_its_place(tmp_path: Path) -> None:
