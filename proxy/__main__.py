@@ -185,6 +185,8 @@ def _print_chains(config: Config) -> None:
         print(picture)
     if config.short_keys:
         print(f"warning: under 32 characters a key can be guessed: {', '.join(config.short_keys)}")
+    if (why := config.certificate_doubt) is not None:
+        print(f"warning: {why}")
     if config.unbuilt:
         print(f"not part of this version, without effect: {', '.join(config.unbuilt)}")
 

@@ -6,9 +6,10 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,26 @@ from .model.errors import ProxyError, UpstreamError
 from .state import State
 from .telemetry.log import ExchangeLog, make
 from .wire import internals
-from .wire.listening import BACKLOG, clear, spelled
+from .wire.listening import BACKLOG, Acceptor, Shares, bind, clear, spelled
+from .wire.secure import Greeter
 from .wire.server import Edge
 
 if TYPE_CHECKING:
+    import ssl
+
     from .core.config import Config
 
 THRESHOLDS = (10_000, 20, 100)  # of the collector: objects for a look at the young, such looks for one at the older
 TICK = 0.5  # seconds between two looks at the clocks of clients and exchanges
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A config with all that it takes to put it to work, which can't fail any more."""
+
+    config: Config
+    generation: Generation
+    context: ssl.SSLContext | None
 
 
 class House:
@@ -52,7 +65,9 @@ class House:
         self.edge = Edge(self.engine)
         self.state = State(config, environ if environ is not None else os.environ, self.clock)
         self.address = ""
+        self.greeter: Greeter | None = None  # where TLS is spoken
         self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -67,27 +82,34 @@ class House:
 
     async def furnish(self) -> None:
         """Build the first generation, and no listener. Raises what a plugin raised."""
-        self.engine.swap(await self.prepare(self.config))
+        prepared = await self.prepare(self.config)
+        if prepared.context is not None:
+            self.greeter = Greeter(prepared.context, self.config.server.header_timeout, self.log)
+        self.commit(prepared)
         self._sweep()
 
     async def reload(self, config: Config) -> None:
         """Put a new config to work for new exchanges; the listener stays. Raises what a plugin raised."""
         config, fixed = carried(self.config, config)
-        self.commit(config, await self.prepare(config))
+        self.commit(await self.prepare(config))
         warn(config, self.log, fixed)
 
-    async def prepare(self, config: Config) -> Generation:
-        """A generation for that config, which serves nobody yet. Raises what a plugin raised."""
-        return await build.generation(config, self.engine, self.state, self.clock, self.log)
+    async def prepare(self, config: Config) -> Prepared:
+        """All that config needs, which serves nobody yet. Raises OSError or what a plugin raised."""
+        context = None if config.pair is None else config.pair.context()
+        return Prepared(config, await build.generation(config, self.engine, self.state, self.clock, self.log), context)
 
-    def commit(self, config: Config, generation: Generation) -> None:
+    def commit(self, prepared: Prepared) -> None:
         """Put what was prepared to work."""
-        self.engine.swap(generation)
-        self.config = config
+        self.engine.swap(prepared.generation)
+        if self.greeter is not None and prepared.context is not None and prepared.config.pair != self.config.pair:
+            self.greeter.context = prepared.context
+        self.config = prepared.config
 
     async def stop(self, timeout: float | None = None) -> None:
         """Refuse what is new, let what runs end within `drain_timeout`, hang up."""
         server, self._server = self._server, None
+        self.shut()
         if server is not None:
             server.close()
             if self.config.server.listen.path is not None:
@@ -98,10 +120,18 @@ class House:
         await self.state.aclose()
         self.edge.listener.pre_shutdown()  # else each idle connection is waited for, as if it were at work
         await self.edge.listener.shutdown(1.0)
+        if self.greeter is not None:
+            await self.greeter.part(1.0)
         if self._sweeper is not None:
             self._sweeper.cancel()
         if server is not None:
             await server.wait_closed()
+
+    def shut(self) -> None:
+        """Take no more connections from shared sockets."""
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            acceptor.close()
 
     def hurry(self) -> None:
         """Cut short what a stop waits for."""
@@ -112,6 +142,11 @@ class House:
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         listen = self.config.server.listen
+        if self.greeter is not None:
+            sockets = bind(listen)
+            self.address = spelled(sockets[0], self.config.scheme)
+            self.accept(sockets, Shares(1), 0)
+            return
         if listen.path is not None:
             clear(Path(listen.path))
             self._server = await loop.create_unix_server(self.edge.listener, listen.path, backlog=BACKLOG)
@@ -119,10 +154,27 @@ class House:
             self._server = await loop.create_server(self.edge.listener, listen.host, listen.port, backlog=BACKLOG)
         self.address = spelled(self._server.sockets[0])
 
+    def accept(self, sockets: Sequence[socket.socket], shares: Shares, place: int) -> None:
+        """Take connections from sockets that listen, as many as the others at their places, until we stop."""
+        listener = self.edge.listener
+        self._acceptor = Acceptor(
+            sockets,
+            listener,
+            lambda: len(listener.connections),
+            self.engine.spawn,
+            shares,
+            place,
+            self.log,
+            self.greeter,
+        )
+        self._acceptor.open()
+
     def _sweep(self) -> None:
         server = self.config.server
         stall = max((route.deadline for route in self.config.routes), default=600.0)
         self.edge.sweep(header=server.header_timeout, body=server.body_timeout, stall=stall)
+        if self.greeter is not None:
+            self.greeter.sweep(stall)
         tick = min(TICK, max(0.02, min(server.header_timeout, server.body_timeout) / 8))
         self._sweeper = asyncio.get_running_loop().call_later(tick, self._sweep)
 
@@ -133,18 +185,28 @@ def warn(config: Config, log: Any, fixed: Sequence[str] = ()) -> None:
         log.warning("settings_without_effect", settings=list(config.unbuilt))
     if config.short_keys:
         log.warning("short_keys", keys=list(config.short_keys), why="under 32 characters a key can be guessed")
+    if (why := config.certificate_doubt) is not None:
+        log.warning("certificate_in_doubt", why=why)
     if fixed:
         log.warning("restart_needed", settings=list(fixed), why="these take effect at the next start")
 
 
 def carried(old: Config, new: Config) -> tuple[Config, list[str]]:
-    """The new config with what can't change while we serve as it was, and the names of that. Raises ConfigError."""
+    """The new config with what can't change while we serve as it was, and the names of that. Raises ConfigError.
+
+    A certificate can: a listener with TLS takes the new pair. It can't begin to speak TLS, nor cease to.
+    """
     if new.server.listen.loopback and not old.server.listen.loopback:
         # It was checked for open proxies as one that only this machine reaches, and the listener stays where it is.
         text = f"can't become {new.server.listen} while {old.server.listen} is served; stop and start"
         raise ConfigError([Complaint("server.listen", text)])
-    fixed = [name for name in ("server", "store", "log") if getattr(old, name) != getattr(new, name)]
-    return replace(new, server=old.server, store=old.store, log=old.log), fixed
+    server, pair = old.server, old.pair
+    if old.pair is not None and new.pair is not None:
+        server = replace(server, certificate=new.server.certificate, private_key=new.server.private_key)
+        pair = new.pair
+    kept = {"server": server, "store": old.store, "log": old.log}
+    fixed = [name for name, table in kept.items() if table != getattr(new, name)]
+    return replace(new, server=server, store=old.store, log=old.log, pair=pair), fixed
 
 
 def serve(config: Config, *, reread: Callable[[], Config] | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ..openai.failure_rule import Rule
 from . import check, order, registry
+from .pair import BadPair, Pair
 from .settings import BAD, Complaint, Kept, Reader
 from .tables import (
     AdminTable,
@@ -98,6 +99,7 @@ class Config:
     log: LogTable
     failures: tuple[Rule, ...] = ()
     unbuilt: tuple[str, ...] = ()  # addresses of what does nothing in this version
+    pair: Pair | None = None  # the server's certificate and key: then the public port speaks TLS
 
     def reach(self, route: RouteTable) -> tuple[str, ...]:
         """The upstreams that a request on this route can get to."""
@@ -117,6 +119,16 @@ class Config:
     def short_keys(self) -> tuple[str, ...]:
         """The declared keys that are short enough to be guessed."""
         return tuple(name for name, key in self.keys.items() if len(key.secret.reveal()) < SHORT)
+
+    @property
+    def scheme(self) -> str:
+        """What the public port speaks."""
+        return "http" if self.pair is None else "https"
+
+    @property
+    def certificate_doubt(self) -> str | None:
+        """Why clients will not believe the server's certificate, if they will not."""
+        return None if self.pair is None else self.pair.doubt()
 
     def pictures(self) -> list[str]:
         """Each route's chain as a line of text."""
@@ -242,6 +254,7 @@ def _read(
         file.log,
         file.failures,
         tuple(unbuilt_in(raw)) + tuple(at("plugins", name) for name in unbuilt),
+        _pair(reader, file.server, check.table(raw, "server")),
     )
     check.whole(reader, config, raw, routes)
     if reader.complaints:
@@ -258,14 +271,34 @@ def _store(store: StoreTable | Any, folder: Path) -> StoreTable:
 def _server(server: ServerTable, folder: Path, raw: dict[str, Any]) -> ServerTable:
     """The table with the defaults that depend on where we listen."""
     listen = server.listen
+    scheme = "http" if server.certificate is None else "https"
     if listen.path is not None:
         listen = replace(listen, path=str(folder / listen.path))
     return replace(
         server,
         listen=listen,
-        public_url=server.public_url or ("http://localhost" if listen.path is not None else f"http://{listen}"),
+        public_url=server.public_url or f"{scheme}://{'localhost' if listen.path is not None else listen}",
         expose=server.expose if "expose" in raw or listen.loopback else "id",
     )
+
+
+def _pair(reader: Reader, server: ServerTable, raw: dict[str, Any]) -> Pair | None:
+    """The certificate and the key that the table names; None where there are none, or none that can be used."""
+    if server.certificate is None or server.private_key is None:
+        for one, other in (("certificate", "private_key"), ("private_key", "certificate")):
+            if one in raw and other not in raw:
+                reader.complain(f"server.{other}", f"missing; it and {one} are given together")
+        return None
+    if server.listen.path is not None:
+        # Only this machine reaches one, and by its file's rights; whoever asks for TLS there means something else.
+        text = f"TLS is not spoken on a Unix socket ({server.listen}); listen on HOST:PORT, or take both files out"
+        reader.complain("server.certificate", text)
+        return None
+    try:
+        return Pair.read(server.certificate, server.private_key)
+    except BadPair as exc:
+        reader.complain(f"server.{exc.setting}", str(exc))
+        return None
 
 
 def _routes(reader: Reader, file: _File, raw: dict[str, Any]) -> dict[str, RouteTable]:

@@ -82,7 +82,9 @@ class ServerTable:
     """`[server]`: the public port."""
 
     listen: Listen = Listen()
-    public_url: str = ""  # not given: http:// + listen
+    certificate: Path | None = None  # with private_key: TLS
+    private_key: Path | None = None
+    public_url: str = ""  # not given: http:// + listen, or https://
     trusted_proxies: tuple[str, ...] = ()
     workers: int = 1
     loop: Literal["asyncio", "uvloop"] = "asyncio"

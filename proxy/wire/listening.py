@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..core.tables import Listen
+    from .secure import Greeter
 
 BACKLOG = 1024  # connections that wait to be taken
 YIELD = 0.002  # seconds in which a process with fewer connections may take one before we do
@@ -72,12 +73,12 @@ def clear(path: Path) -> None:
     raise OSError(f"another process listens on {path}")
 
 
-def spelled(bound: Any) -> str:
+def spelled(bound: Any, scheme: str = "http") -> str:
     """Where that socket is reached: http://HOST:PORT, or unix:PATH."""
     if bound.family == socket.AF_UNIX:
         return f"unix:{bound.getsockname()}"
     host, port = bound.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Shares:
@@ -113,6 +114,7 @@ class Acceptor:
         shares: Shares,
         place: int,
         log: Any,
+        greeter: Greeter | None = None,
     ) -> None:
         self._sockets = sockets
         self._factory = factory
@@ -121,6 +123,7 @@ class Acceptor:
         self._shares = shares
         self._place = place
         self._log = log
+        self._greeter = greeter  # where TLS is spoken
         self._loop = asyncio.get_running_loop()
         self._welcoming = 0  # accepted, and no connection of the server's yet
         self._later: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -132,7 +135,9 @@ class Acceptor:
             self._loop.add_reader(one, self._wake, one)
 
     def close(self) -> None:
-        """Take no more, and let go of the sockets."""
+        """Take no more, and let go of the sockets; nobody waits for a handshake's end."""
+        if self._greeter is not None:
+            self._greeter.close()
         self._shares.set(self._place, AWAY)
         for timer in self._later.values():
             timer.cancel()
@@ -176,7 +181,10 @@ class Acceptor:
 
     async def _welcome(self, taken: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, taken)
+            if self._greeter is None:
+                await self._loop.connect_accepted_socket(self._factory, taken)
+            else:
+                await self._greeter.greet(taken, self._factory)
         except OSError:  # it has gone already
             taken.close()
         finally:

@@ -208,7 +208,8 @@ class Supervisor:
         for seat in self._seats:
             seat.tell("serve")
         routes = [route.match for route in self.config.routes]
-        self.log.info("serving", address=spelled(self._sockets[0]), workers=len(self._seats), routes=routes)
+        address = spelled(self._sockets[0], self.config.scheme)
+        self.log.info("serving", address=address, workers=len(self._seats), routes=routes)
 
     # --- another config
 

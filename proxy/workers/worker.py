@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..app import House, loop_factory, settle
-from ..core.engine import Generation
+from ..app import House, Prepared, loop_factory, settle
 from ..model.errors import ProxyError
-from ..wire.listening import Acceptor, Shares
+from ..wire.listening import Shares
 from .channel import frame, frames, unpack
 
 if TYPE_CHECKING:
@@ -49,9 +48,8 @@ class Worker:
 
     async def _run(self) -> int:
         self._told = asyncio.Event()
-        self._acceptor: Acceptor | None = None
         self._preparing: asyncio.Task[None] | None = None
-        self._prepared: tuple[Config, Generation] | None = None
+        self._prepared: Prepared | None = None
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._told.set)  # this one alone: the supervisor puts another here
         self.house = House(self._config, log=self.log, mark=self._mark)
@@ -95,8 +93,7 @@ class Worker:
     async def _stop(self) -> None:
         house = self.house
         self.log.info("draining", exchanges=len(house.engine.live), seconds=house.config.server.drain_timeout)
-        if self._acceptor is not None:
-            self._acceptor.close()
+        house.shut()
         await self._discard()
         await house.stop()
         self.log.info("stopped")
@@ -122,7 +119,7 @@ class Worker:
     async def _obey(self, word: str, payload: bytes) -> None:
         match word:
             case "serve":
-                self._serve()
+                self.house.accept(self._sockets, self._shares, self._place)
             case "prepare" if self._told.is_set():  # who is about to end takes part in nothing, and hinders nothing
                 self._say("prepared", payload.partition(b"\n")[0])
             case "prepare":
@@ -130,8 +127,8 @@ class Worker:
                 self._preparing = asyncio.get_running_loop().create_task(self._prepare(payload), name="prepare")
             case "commit":
                 if self._prepared is not None:
-                    (config, generation), self._prepared = self._prepared, None
-                    self.house.commit(config, generation)
+                    prepared, self._prepared = self._prepared, None
+                    self.house.commit(prepared)
                 self._say("committed", payload)
             case "discard":
                 await self._discard()
@@ -141,24 +138,11 @@ class Worker:
                 self._told.set()
                 self.house.hurry()
 
-    def _serve(self) -> None:
-        engine, listener = self.house.engine, self.house.edge.listener
-        self._acceptor = Acceptor(
-            self._sockets,
-            listener,
-            lambda: len(listener.connections),
-            engine.spawn,
-            self._shares,
-            self._place,
-            self.log,
-        )
-        self._acceptor.open()
-
     async def _prepare(self, payload: bytes) -> None:
         number, _, packed = payload.partition(b"\n")
         try:
             config = await asyncio.to_thread(unpack, packed)
-            self._prepared = config, await self.house.prepare(config)
+            self._prepared = await self.house.prepare(config)
         except (OSError, ProxyError) as error:
             self._say("refused", b"%b\n%b" % (number, str(error).encode()))
         except Exception as error:
@@ -175,7 +159,7 @@ class Worker:
             await asyncio.gather(preparing, return_exceptions=True)
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
-            await prepared[1].retire()
+            await prepared.generation.retire()
 
 
 def _crashed(error: BaseException) -> bytes:

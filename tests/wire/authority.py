@@ -29,6 +29,16 @@ class Authority:
 
     def server(self, *names: str, expired: bool = False) -> ssl.SSLContext:
         """What a server of these names and addresses listens with."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.pair(*names, expired=expired))
+        return context
+
+    def client(self) -> ssl.SSLContext:
+        """What somebody connects with who believes us."""
+        return ssl.create_default_context(cafile=str(self.ca_file))
+
+    def pair(self, *names: str, expired: bool = False) -> Path:
+        """A file with the private key and the certificate of a server of these names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         entries: list[x509.GeneralName] = []
         for name in names:
@@ -41,9 +51,7 @@ class Authority:
         path = self._folder / f"{names[0]}-{certificate.serial_number}.pem"
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
+        return path
 
     def _sign(
         self,
