@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import orjson
@@ -17,7 +19,7 @@ from .testkit.test_fixtures import pytest_run
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
-CODE, CONFIG = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE, re.DOTALL)
+CODE, CONFIG, READS = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE, re.DOTALL)
 
 
 async def test_the_plugin_of_the_page_works_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +34,24 @@ async def test_the_plugin_of_the_page_works_as_the_page_says(tmp_path: Path, mon
     assert (passed.status, passed.get(b"x-gate")) == (200, b"open")
     assert (refused.status, orjson.loads(refused.body)["error"]["code"]) == (403, "permission_denied")
     assert len(upstream.requests) == 1
+
+
+async def test_the_reading_plugin_of_the_page_works_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "receipts.py").write_text(READS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "receipts", raising=False)
+    picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode()
+    drawn = {"data": [{"b64_json": picture}, {"b64_json": picture}], "usage": {"total_tokens": 7}}
+    upstream = [testkit.answer(json={"data": []}), testkit.answer(json=drawn), testkit.answer(json={"a": 1})]
+    async with testkit.Stage(import_module("receipts").Receipts(), upstream=upstream) as stage:
+        played = await stage.play("POST /v1/images/generations", json={"prompt": "a cat"})
+        other = await stage.play("POST /v1/chat/completions", json={"messages": []})
+    assert (played.json(), other.json(), len(stage.asked)) == (drawn, {"a": 1}, 3)
+    first, second = [line for line in stage.log if line["event"] == "noted"]
+    assert (first["usage"], first["pictures"], first["whole"]) == ({"total_tokens": 7}, [107, 107], True)
+    assert (second["usage"], second["pictures"], second["whole"]) == (None, [], True)
 
 
 def test_the_plugins_and_tests_of_the_page_on_testing_run_as_they_stand(tmp_path: Path) -> None:

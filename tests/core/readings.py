@@ -112,10 +112,10 @@ def stage(layer: Callable, upstream: object, wanted: tuple[str, ...] = ("verdict
     return Stage(Reads(layer, wanted), upstream=upstream)
 
 
-def splits(document: bytes) -> Iterator[list[bytes]]:
+def splits(document: bytes, step: int = 1) -> Iterator[list[bytes]]:
     yield [document]
     yield [document[at : at + 1] for at in range(len(document))]
-    for at in range(1, len(document)):
+    for at in range(1, len(document), step):
         yield [document[:at], document[at:]]
 
 

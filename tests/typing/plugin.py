@@ -21,7 +21,9 @@ from proxy.api import (
     Model,
     Operation,
     Outcome,
+    Picture,
     Plugin,
+    Reading,
     Rejected,
     Request,
     Response,
@@ -53,6 +55,7 @@ class Everything(Plugin):
     fills = (SEEN,)
     needs = (CALLER,)
     inside = ("keys",)
+    reads = frozenset({"usage"})
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
@@ -91,6 +94,10 @@ class Everything(Plugin):
             assert_type(await part.body.read(1), bytes)
         response = await forward(request.with_body(kept).with_headers(x_seen="yes").to("other"))
         response.facts[SEEN] = 2
+        reading = response.reading
+        assert_type(reading, Reading | None)
+        if reading is not None and await reading.verdict() == "image" and reading.error is None:
+            reading.images(Takes())
         return response.through(self.upper, outward=self.said)
 
     async def upper(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -102,6 +109,35 @@ class Everything(Plugin):
 
     async def ended(self, outcome: Outcome) -> None:
         assert_type(outcome.delivered, int)
+
+
+class Takes:
+    """Takes the pictures of an answer."""
+
+    def wants(self, picture: Picture) -> bool:
+        return picture.form == "base64" and picture.kind != "partial"
+
+    async def begun(self, picture: Picture) -> None:
+        assert_type(picture.start, int)
+
+    async def piece(self, picture: Picture, data: bytes) -> None:
+        assert_type(picture.url, str | None)
+
+    async def ended(self, picture: Picture) -> None:
+        assert_type(picture.canonical, bool | None)
+
+    async def settled(self, picture: Picture) -> None:
+        assert_type(picture.bad, str | None)
+
+
+class Sometimes(Plugin):
+    """Reads where a setting says so."""
+
+    deep: bool = False
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("images", "usage") if self.deep else ("usage",)
 
 
 assert_type(Everything(word="x", token=Secret("y")).pause, float)

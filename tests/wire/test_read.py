@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import orjson
 import pytest
 
-from proxy.api import Exchange, Forward, Reading, Request, Response, UpstreamError
+from proxy.api import Exchange, Forward, Outcome, Reading, Request, Response, UpstreamError
 from proxy.model.body import Body
 from proxy.testkit import Call, RawClient, ScriptedUpstream, serve
 from proxy.wire.upstream import AnswerBody
@@ -206,6 +206,41 @@ async def test_the_slower_of_two_attempts_is_hung_up_on() -> None:
             assert (await client.ask(POST)).body == DATA
         await gone.wait()
         await until(lambda: upstream.open == 1)
+
+
+async def test_what_is_read_is_known_to_its_end_although_the_client_has_left() -> None:
+    go, reached, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    readings: list[Reading] = []
+
+    async def keeps_going(exchange: Exchange, request: Request, forward: Forward) -> Response:
+        async def ended(outcome: Outcome) -> None:
+            over.set()
+
+        exchange.keep_going()
+        exchange.on_finish(ended)
+        response = await forward(request)
+        readings.append(seen(response))
+        return response
+
+    async def script(call: Call) -> None:
+        head, body = counted(DATA)
+        await call.body()
+        await call.send(head + body[:9])
+        reached.set()
+        await go.wait()
+        await call.send(body[9:])
+
+    async with ScriptedUpstream(script=script) as upstream, serve(reading_config(upstream, keeps_going)) as served:
+        async with RawClient(served.port) as client:
+            await client.send(POST)
+            await reached.wait()
+            await client.head()
+            client.reset()
+        await until(lambda: all(one.transport is None for one in served.house.edge.listener.connections))
+        assert readings[0].usage is None
+        go.set()
+        await over.wait()
+    assert readings[0].usage == {"total_tokens": 7} and readings[0].complete
 
 
 # --- What a verdict asks of an answer's body.
