@@ -7,13 +7,26 @@ from contextlib import asynccontextmanager
 from dataclasses import field
 from typing import Literal
 
-from proxy.api import CAPABILITY, Duration, Exchange, Forward, Plugin, Request, Response, Services
+from proxy.api import (
+    CAPABILITY,
+    BodyConsumed,
+    Duration,
+    Exchange,
+    Forward,
+    Plugin,
+    ProxyError,
+    Rejected,
+    Request,
+    Response,
+    Services,
+)
 
 from .budget import Budget
 from .order import Order
-from .patience import hurry
+from .patience import hurry, kept
 from .question import ask_of
-from .round import Round
+from .round import Begun, Round
+from .usual import Sort, fine, sort_of
 
 
 class Failover(Plugin):
@@ -57,15 +70,49 @@ class Failover(Plugin):
         """Keep the upstreams and what is known of them at hand."""
         self.services = services
         names = self.to or services.upstreams.names()
-        self.order = Order(names, self.strategy, self.weights, self.sticky, services.upstreams.health)
+        health = self.health = services.upstreams.health
+        self.order = Order(names, self.strategy, self.weights, self.sticky, health)
+        plain = self.strategy == "priority" and not self.sticky and self.hedge is None
+        choosy = any(services.upstreams.choosy(name) for name in names)
+        self._first = names[0] if plain and not choosy else None
         self.budget = Budget(services.clock)
-        async with services.upstreams.health.sharing():
+        async with health.sharing():
             yield
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         """Ask one after the other until one has answered, or until asking on could do harm."""
         self.budget.ask()
-        question = await ask_of(request, exchange.prefix)
-        exchange[CAPABILITY] = question.capability
         hurry(exchange, request, self.services.clock)
-        return await Round(self, exchange, question, forward).run(request)
+        request, once = kept(request)
+        first = self._first
+        sort = sort_of(request, exchange.prefix) if first is not None and self.health.calm else None
+        if first is None or sort is None:
+            question = await ask_of(request, exchange.prefix)
+            exchange[CAPABILITY] = question.capability
+            return await Round(self, exchange, question, forward, once=once).run(request)
+        return await self._usual(exchange, request, forward, first, sort, once)
+
+    async def _usual(
+        self, exchange: Exchange, request: Request, forward: Forward, first: str, sort: Sort, once: bool
+    ) -> Response:
+        """Ask the first; if what comes is not plainly fine, go on from there."""
+        began = self.services.clock.now()
+        response: Response | None = None
+        error: ProxyError | None = None
+        try:
+            response = await forward(request.to(first))
+            if await fine(response, sort):
+                if response.attempt is not None:
+                    response.attempt.billed = "yes"
+                return response
+        except ProxyError as exc:
+            error = exc
+        try:
+            question = await ask_of(request, exchange.prefix)
+        except Rejected:  # nobody can tell what it asks: then it is asked of nobody else
+            if response is None or error is not None:
+                raise (error or BodyConsumed()) from None
+            return response
+        exchange[CAPABILITY] = question.capability
+        begun = Begun(first, response, error, began)
+        return await Round(self, exchange, question, forward, once=once).run(request, begun)

@@ -8,6 +8,7 @@ import random
 from proxy.api import Clock, Exchange, Request
 
 SLACK = 0.5  # seconds before a client gives up in which it can still be told why
+MEMORY, KEPT = 2**20, 2**30  # bytes of a body that are kept for another call: in memory, and in all
 FIRST, MOST = 1.0, 60.0  # seconds: the first backoff, and the longest
 # The SDKs' own (a read timeout: the time until an answer's head where nothing streams), and ours.
 TOLD = ("x-stainless-read-timeout", "x-framegate-timeout")
@@ -29,6 +30,16 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         return None
     return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def kept(request: Request) -> tuple[Request, bool]:
+    """The request with a body that can be sent again; and whether it can't, being larger than what is kept."""
+    body = request.body
+    if body.now() is not None or body.kept is not None:
+        return request, False
+    if body.length is not None and body.length > KEPT:
+        return request, True
+    return request.with_body(body.keep(memory=MEMORY, limit=KEPT)), False
 
 
 def backoff(calls: int) -> float:

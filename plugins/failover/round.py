@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.api import (
     CALLER,
@@ -27,13 +27,22 @@ from .question import Question
 if TYPE_CHECKING:
     from . import Failover
 
-MEMORY, KEPT = 2**20, 2**30  # bytes of a body that are kept for another call: in memory, and in all
+
+class Begun(NamedTuple):
+    """A call that was made already."""
+
+    upstream: str
+    response: Response | None
+    error: ProxyError | None
+    at: float  # seconds of the house's clock
 
 
 class Round:
     """One request's way through the upstreams."""
 
-    def __init__(self, policy: Failover, exchange: Exchange, question: Question, forward: Forward) -> None:
+    def __init__(
+        self, policy: Failover, exchange: Exchange, question: Question, forward: Forward, *, once: bool = False
+    ) -> None:
         self._policy = policy
         self._exchange = exchange
         self._question = question
@@ -44,14 +53,18 @@ class Round:
         self._tried: list[Tried] = []
         self._order: Sequence[str] = ()
         self._cooling: set[str] = set()  # those that were passed over
-        self._once = False  # the body can't be sent twice
+        self._once = once  # the body can't be sent twice
 
-    async def run(self, request: Request) -> Response:
+    async def run(self, request: Request, begun: Begun | None = None) -> Response:
         """Ask until one has answered, or until asking on would be useless or do harm."""
-        request = self._kept(request)
         self._order = self._able()
         handed: Response | None = None
         try:
+            if begun is not None:
+                tried = await self._ask(begun.upstream, request, begun)
+                if tried.failure is None and tried.response is not None:
+                    return tried.response
+                self._tried.append(tried)
             while (name := await self._choose()) is not None:
                 if name != self._order[0]:
                     self._passed_over(name)
@@ -192,16 +205,6 @@ class Round:
 
     # --- asking
 
-    def _kept(self, request: Request) -> Request:
-        """The request with a body that can be sent again, unless it is larger than what is kept."""
-        body = request.body
-        if body.now() is not None or body.kept is not None:
-            return request
-        if body.length is not None and body.length > KEPT:
-            self._once = True
-            return request
-        return request.with_body(body.keep(memory=MEMORY, limit=KEPT))
-
     async def _call(self, name: str, request: Request) -> list[Tried]:
         """Ask one; and where that is allowed and it lets one wait, another beside it."""
         hedge = self._policy.hedge
@@ -216,15 +219,20 @@ class Round:
 
         return await race(self._ask(name, request), self._clock.sleep(hedge), another)
 
-    async def _ask(self, name: str, request: Request) -> Tried:
+    async def _ask(self, name: str, request: Request, begun: Begun | None = None) -> Tried:
         exchange, question, health = self._exchange, self._question, self._health
         failures = self._policy.services.failures
-        before = len(exchange.attempts)
-        began = self._clock.now()
+        before = 0 if begun is not None else len(exchange.attempts)
+        began = begun.at if begun is not None else self._clock.now()
         response: Response | None = None
         tried: Tried | None = None
         try:
-            response = await self._forward(request.to(name))
+            if begun is not None and begun.error is not None:
+                response = begun.response
+                raise begun.error
+            response = begun.response if begun is not None else None
+            if response is None:
+                response = await self._forward(request.to(name))
             tried = await judge(name, response, question, failures, self._policy.cooldown_max)
         except BodyConsumed:
             if not self._tried:

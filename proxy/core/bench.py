@@ -54,6 +54,11 @@ class Place:
         """Whether its pause is over and one probe may go there."""
         return now >= self.back and now >= self.probing
 
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing to remember."""
+        return not self.why and not self.row and not any(self._bad)
+
     def good(self, now: float) -> bool:
         """A good answer; whether that brought it back from the bench."""
         self._turn(now)

@@ -66,6 +66,11 @@ class Health:
         """The ids of the credentials that this upstream is asked by in turn."""
         self._pools[upstream] = tuple(credentials)
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is held against anybody."""
+        return not self._places
+
     # --- asking
 
     def standing(self, upstream: str, capability: Capability, /) -> Standing:
@@ -180,6 +185,8 @@ class Health:
                 why = place.why
                 if place.good(now):
                     self._back(key, why)
+                if place.clean:
+                    del self._places[key]
 
     def failed(
         self,

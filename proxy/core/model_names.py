@@ -34,6 +34,11 @@ class ModelNames:
         self._globs = tuple([one for one in only if not one.startswith(KIND)])
         self._kinds = frozenset([one.removeprefix(KIND) for one in only if one.startswith(KIND)])
 
+    @property
+    def choosy(self) -> bool:
+        """Whether there is anything that it does not serve."""
+        return bool(self._globs or self._kinds)
+
     def serves(self, asked: Asks) -> Literal[True] | str:
         """Whether it serves what is asked; else why not, in a word. A request that names no model is not refused."""
         if asked.capability in self._kinds or not (self._globs or self._kinds):

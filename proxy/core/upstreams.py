@@ -57,6 +57,10 @@ class Upstreams:
     def __getitem__(self, name: str) -> Upstream:
         return self._upstreams[name]
 
+    def choosy(self, name: str, /) -> bool:
+        """Whether there is anything that it does not serve, by its setting `only`."""
+        return any(isinstance(layer, ModelNames) and layer.choosy for _, layer in self._upstreams[name].layers)
+
     def serves(self, name: str, asked: Asks, /) -> Literal[True] | str:
         """Whether that upstream serves what is asked, by its setting `only`; else why not, in a word."""
         for _, layer in self._upstreams[name].layers:

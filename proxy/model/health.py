@@ -25,6 +25,10 @@ class Standing:
 class Health(Protocol):
     """What is known of the upstreams of a house. It outlives a config, and all processes on one store share it."""
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing is held against anybody."""
+
     def standing(self, upstream: str, capability: Capability, /) -> Standing:
         """How it is now."""
 

@@ -62,6 +62,9 @@ class Upstreams(Protocol):
     def names(self) -> tuple[str, ...]:
         """All upstreams, in the config's order."""
 
+    def choosy(self, name: str, /) -> bool:
+        """Whether there is anything that it does not serve, by its setting `only`."""
+
     def serves(self, name: str, asked: Asks, /) -> Literal[True] | str:
         """Whether that upstream serves what is asked, by its setting `only`; else why not, in a word."""
 
