@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import uniform
+from time import perf_counter
 
 ROW = 5  # failures one after another that open a breaker
 LEAST, SHARE = 10, 0.5  # or this share of failures among at least so many calls ...
@@ -24,9 +25,11 @@ class Place:
         "back",
         "claimed",
         "firm",
+        "probed",
         "probing",
+        "reason",
         "row",
-        "since",
+        "sat",
         "times",
         "until",
         "why",
@@ -36,10 +39,12 @@ class Place:
         self.row = 0  # failures since the last good answer
         self.until = 0.0  # it sits until then
         self.back = 0.0  # and comes back a little later, so that not all do at once
-        self.since = 0.0
+        self.sat = 0.0  # when it sat down, as attempts have it (perf_counter)
+        self.probed = 0.0  # when its probe was sent, likewise
         self.why = ""  # why it sits, or sat last and has not shown since that it can do better
         self.firm = False
-        self.times = 0  # pauses one after another
+        self.times = 0  # pauses one after another, all for this:
+        self.reason = ""
         self.claimed = False  # this process may send the probe
         self.probing = 0.0  # until when the probe that is under way may take
         self._slot = 0
@@ -59,13 +64,14 @@ class Place:
         """Whether there is nothing to remember."""
         return not self.why and not self.row and not any(self._bad)
 
-    def good(self, now: float) -> bool:
-        """A good answer; whether that brought it back from the bench."""
+    def good(self, now: float, began: float) -> bool:
+        """A good answer to what was asked then (perf_counter); whether that brought it back from the bench."""
         self._turn(now)
         self._good[self._slot % SLOTS] += 1
         self.row = 0
-        if not self.why or (now < self.until and self.firm):
-            return False  # what was under way when it said that it has enough changes nothing of that
+        early = 0.0 < began < self.sat  # what was under way when it sat down says nothing of how it is now
+        if not self.why or early or (now < self.until and self.firm):
+            return False
         self.why, self.until, self.back, self.times, self.probing, self.firm = "", 0.0, 0.0, 0, 0.0, False
         self._good, self._bad = [0] * SLOTS, [0] * SLOTS
         return True
@@ -82,18 +88,25 @@ class Place:
 
     def sit(self, now: float, why: str, *, told: float | None = None) -> bool:
         """Sit down for as long as was told, else longer each time; whether that is longer than it sat already."""
+        if why != self.reason:
+            self.times = 0
         seconds = told if told is not None else min(MOST[why], FIRST[why] * 2**self.times)
         if self.why and now < self.back and (told is None or now + seconds <= self.until + NEWS * seconds):
             return False  # what was under way when it sat down tells nothing new
         self.times = min(self.times + 1, 16)
+        self.reason = why
         self.put(now, now + seconds, why, firm=told is not None or why in ("balance", "auth"))
         return True
 
     def put(self, now: float, until: float, why: str, *, firm: bool) -> None:
         """Sit until then."""
-        self.since, self.until, self.why, self.firm = now, until, why, firm
+        self.sat, self.until, self.why, self.firm = perf_counter(), until, why, firm
         self.probing, self.claimed = 0.0, False
         self.back = max(self.back, until + uniform(0, JITTER * max(0.0, until - now)))
+
+    def probe(self, now: float) -> None:
+        """One goes there to find out."""
+        self.probing, self.probed = now + PROBE, perf_counter()
 
     def _turn(self, now: float) -> None:
         """Forget what is older than the span."""

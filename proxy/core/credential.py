@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -89,7 +90,8 @@ class Credential:
             return f"{prefix}{key.reveal()}".encode()
 
         self._values = [value(key) for key in keys] if auth != "none" else []
-        self._ids = tuple([str(number) for number, _ in enumerate(self._values, 1)])
+        # With a trace of the key, so that a new one does not rest for what the old one did.
+        self._ids = tuple([f"{number}-{_trace(key)}" for number, key in enumerate(self._values, 1)])
         self._turn = itertools.count()
         if health is not None:
             health.pool(upstream, self._ids or ((FIXED,) if swaps else ("",)))
@@ -157,6 +159,11 @@ class Credential:
         if attempt is not None:
             attempt.credential = FIXED
         return None
+
+
+def _trace(value: bytes) -> str:
+    """Sixteen bits of a hash: enough to tell a key from the one before it, and far too few to find it by."""
+    return hashlib.sha256(value).hexdigest()[:4]
 
 
 def _without_socket_key(headers: Headers) -> Headers:

@@ -20,6 +20,7 @@ from .bench import PROBE, Place
 SPACE, PROBES = "health", "health-probes"  # of the store
 EVERY = 0.5  # seconds between two looks at what others found out
 ALL = "*"  # a dead key is dead for all sorts of work
+LONGEST = 3600.0  # seconds that a pause may still take which another process wrote, whatever its clock says
 KEPT = 3600.0  # seconds that a record outlives its pause, so that a breaker stays half open
 PLACES = 10_000  # beyond it, those that mean nothing are forgotten
 PRIOR = 1.0  # seconds that an answer is thought to take before there is any
@@ -128,7 +129,7 @@ class Health:
 
     def _probe(self, key: Key, place: Place, now: float) -> bool:
         """Take the probe, if no other process has it. Who has it is asked of the store beforehand, off the way."""
-        place.probing = now + PROBE
+        place.probe(now)
         if self._writes is None or self._deaf or place.why != "breaker":
             return True
         if place.claimed:
@@ -183,7 +184,7 @@ class Health:
         if self._places:
             for key, place in self._seats(attempt.upstream, attempt.credential, capability):
                 why = place.why
-                if place.good(now):
+                if place.good(now, attempt.began):
                     self._back(key, why)
                 if place.clean:
                     del self._places[key]
@@ -223,7 +224,7 @@ class Health:
         speed = self._speed(attempt.upstream, capability)
         speed.held = max(0, speed.held - 1)
         for _, place in self._seats(attempt.upstream, attempt.credential, capability):
-            if place.probing:
+            if place.probing and not 0.0 < attempt.began < place.probed:  # else the probe is somebody else's
                 place.probing, place.claimed = 0.0, place.why == "breaker"
 
     def latency(self, upstream: str, capability: Capability, /) -> float:
@@ -269,7 +270,9 @@ class Health:
         self._known[name] = record
 
         async def tell() -> None:
-            await self._store.put(SPACE, name, record, ttl=seconds + KEPT)
+            old = await self._store.get(SPACE, name)
+            if old is None or not self._longer(key, name, old, wall):
+                await self._store.put(SPACE, name, record, ttl=seconds + KEPT)
             await self._store.delete(PROBES, name)
 
         self._write(tell, name)
@@ -282,10 +285,32 @@ class Health:
         self._known.pop(name, None)
 
         async def tell() -> None:
-            await self._store.delete(SPACE, name)
+            old = await self._store.get(SPACE, name)
+            if old is None or not self._longer(key, name, old, self._clock.wall(), firm=True):
+                await self._store.delete(SPACE, name)
             await self._store.delete(PROBES, name)
 
         self._write(tell, name)
+
+    def _longer(self, key: Key, name: str, record: bytes, wall: float, *, firm: bool = False) -> bool:
+        """Whether another process was told a longer pause, which holds here too then: pauses only get longer."""
+        with suppress(ValueError, KeyError, TypeError):
+            told = orjson.loads(record)
+            if float(told["until"]) > wall and (told["firm"] or not firm) and self._known.get(name) != record:
+                self._take(key, name, record)
+                return True
+        return False
+
+    def _take(self, key: Key, name: str, record: bytes) -> None:
+        """Take over what another process has written."""
+        now, wall = self._clock.now(), self._clock.wall()
+        told = orjson.loads(record)
+        place = self._places.setdefault(key, Place())
+        until = now + min(float(told["until"]) - wall, LONGEST)
+        if until > place.until or not place.why:
+            place.put(now, until, str(told["why"]), firm=bool(told["firm"]))
+            place.times, place.reason = int(told["times"]), place.why
+        self._known[name] = record
 
     def _forget(self, now: float) -> None:
         if len(self._places) >= PLACES:
@@ -350,18 +375,12 @@ class Health:
     async def _read(self) -> None:
         self._fresh = {name: count for name, count in self._fresh.items() if count}
         records = dict(await self._store.items(SPACE))
-        now, wall = self._clock.now(), self._clock.wall()
         for name, record in records.items():
             if name in self._fresh or self._known.get(name) == record:
                 continue
             self._known[name] = record
             with suppress(ValueError, KeyError, TypeError):
-                told = orjson.loads(record)
-                place = self._places.setdefault(_key(name), Place())
-                until = now + min(float(told["until"]) - wall, 3600.0)
-                if until > place.until or not place.why:
-                    place.put(now, until, str(told["why"]), firm=bool(told["firm"]))
-                    place.times = int(told["times"])
+                self._take(_key(name), name, record)
         for name in [name for name in self._known if name not in records and name not in self._fresh]:
             del self._known[name]
             with suppress(ValueError):

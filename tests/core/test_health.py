@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -14,11 +15,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from proxy.core.credential import Credential
 from proxy.core.health import Health
 from proxy.model.exchange import Attempt
 from proxy.model.failure import Bench
 from proxy.model.health import Capability
 from proxy.model.store import StoreError
+from proxy.model.values import Secret
 from proxy.store.sqlite import SQLiteStore
 from proxy.testkit import TurnedClock
 from proxy.testkit.watch import LogKept
@@ -226,7 +229,9 @@ async def test_a_store_that_is_gone_is_said_once_and_each_goes_by_what_it_sees()
 OPENER = """
 import asyncio, sys
 from pathlib import Path
+from time import perf_counter
 from proxy.core.clock import SystemClock
+from proxy.core.credential import Credential
 from proxy.core.health import Health
 from proxy.model.exchange import Attempt
 from proxy.store.sqlite import SQLiteStore
@@ -348,3 +353,61 @@ def test_the_record_is_json_without_secrets() -> None:
     health.failed(by("a", "1"), "text", "auth")
     (shown,) = health.snapshot()
     assert orjson.dumps(shown) and set(shown) == {"upstream", "credential", "capability", "why", "seconds"}
+
+
+# --- what was under way says nothing of how it is now
+
+
+def asked(upstream: str, began: float) -> Attempt:
+    return Attempt(upstream, began=began)
+
+
+async def test_an_answer_to_what_was_asked_before_does_not_bring_it_back() -> None:
+    health, _, _ = made()
+    early = asked("a", perf_counter())
+    for _ in range(5):
+        health.failed(by("a"), "text", "breaker")
+    health.passed(early, "text", 60.0)
+    assert not health.standing("a", "text").usable
+
+
+async def test_one_that_leaves_gives_back_no_probe_but_its_own() -> None:
+    health, clock, _ = made()
+    early = asked("a", perf_counter())
+    for _ in range(5):
+        health.failed(by("a"), "text", "breaker")
+    clock.turn(6)
+    assert health.enter("a", "text")
+    health.left(early, "text")
+    assert not health.enter("a", "text"), "the probe is still out"
+
+
+async def test_pauses_of_one_sort_do_not_lengthen_those_of_another() -> None:
+    health, clock, _ = made()
+    for _ in range(6):
+        health.failed(by("a"), "text", "retry_after")
+        clock.turn(health.standing("a", "text").wait)
+        assert health.enter("a", "text")
+    health.failed(by("a"), "text", "breaker")
+    assert 5 <= health.standing("a", "text").wait <= 5.5
+
+
+async def test_of_two_pauses_the_longer_holds_for_all(store: SQLiteStore) -> None:
+    clock = Still()
+    one, two, three = (made(store, clock)[0] for _ in range(3))
+    async with one.sharing(), two.sharing(), three.sharing():
+        one.failed(by("a"), "text", "retry_after", retry_after=300)
+        await settled(one)
+        two.failed(by("a"), "text", "retry_after", retry_after=3)
+        await settled(one, two, three)
+        assert all(health.standing("a", "text").wait >= 300 for health in (one, two, three))
+
+
+def test_a_key_that_takes_the_place_of_another_has_another_id() -> None:
+    def ids(key: str) -> tuple[str, ...]:
+        health = Health(None, Still(), LogKept())  # type: ignore[arg-type] # nothing is shared
+        Credential([Secret(key)], auth="bearer", headers={}, swaps=True, upstream="a", health=health)
+        return tuple(health._pools["a"])
+
+    assert ids("sk-one-0123456789") != ids("sk-two-0123456789")
+    assert ids("sk-one-0123456789") == ids("sk-one-0123456789")
