@@ -15,15 +15,17 @@ from ..model.reading import Taker, Verdict
 from ..openai.reader import Reader, coding, label
 from ..openai.scan import Event
 
-ACCEPT = b"accept-encoding"  # narrowed, where it stands: who does not say it can take a coding gets none
+ACCEPT = b"accept-encoding"
 AHEAD = 2**16  # bytes that a verdict may hold back, but for the piece that crosses it
 
 
 def uncoded(request: Request) -> Request:
     """The same request for an answer that is not compressed."""
-    raw = request.headers.raw
-    pairs = tuple([pair if len(pair[0]) != 15 or pair[0].lower() != ACCEPT else (pair[0], b"identity") for pair in raw])
-    return Request(request.method, request.target, Headers(pairs), request.body, request.upstream, request.attempt)
+    pairs = [pair for pair in request.headers.raw if len(pair[0]) != len(ACCEPT) or pair[0].lower() != ACCEPT]
+    pairs.append((ACCEPT, b"identity"))
+    return Request(
+        request.method, request.target, Headers(tuple(pairs)), request.body, request.upstream, request.attempt
+    )
 
 
 def read(response: Response) -> Response:
