@@ -64,7 +64,12 @@ class Answering(asyncio.Protocol):
             events = bodies.picture_events(int(query["pictures"]), int(query["size"]))
             self._task = asyncio.ensure_future(self._stream(events, 0))
         elif self._path.endswith("/edits"):
-            self._say(json.dumps({"size": self._reader.size, "checksum": self._reader.checksum}).encode())
+            seen = {
+                "size": self._reader.size,
+                "checksum": self._reader.checksum,
+                "data": [{"b64_json": "iVBORw0KGgo="}],
+            }
+            self._say(json.dumps(seen).encode())
         else:
             self._say(bodies.SMALL_ANSWER)
 

@@ -83,6 +83,7 @@ class Generation:
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
         reads = order.reads(one.plugin for one in placed)
+        verdict_only = set(reads) == {"verdict"}
 
         def door(exchange: Exchange, request: Request) -> Awaitable[Response]:
             name = request.upstream or upstream
@@ -93,7 +94,8 @@ class Generation:
             return (read_by if reads else self.upstreams.ask)(exchange, request, name, rest)
 
         async def read_by(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
-            return read(await self.upstreams.ask(exchange, uncoded(request), name, rest))
+            answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
+            return read(answer, verdict_only=verdict_only)
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
         transparent = not placed and not self.upstreams[upstream].layers

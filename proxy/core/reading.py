@@ -28,11 +28,11 @@ def uncoded(request: Request) -> Request:
     )
 
 
-def read(response: Response) -> Response:
+def read(response: Response, *, verdict_only: bool = False) -> Response:
     """The same answer, read as it flows. A socket is no answer to read."""
     if response.socket is not None:
         return response
-    body = Read(response.body, response.status, response.headers)
+    body = Read(response.body, response.status, response.headers, verdict_only=verdict_only)
     return replace(response, body=body, reading=body)
 
 
@@ -57,12 +57,14 @@ class Read(Body):
         "_source",
         "_taker",
         "_telling",
+        "_verdict_only",
         "_whole",
         "coding",
         "length",
     )
 
-    def __init__(self, source: Body, status: int, headers: Headers) -> None:
+    def __init__(self, source: Body, status: int, headers: Headers, *, verdict_only: bool = False) -> None:
+        self._verdict_only = verdict_only  # what flows is looked at no more
         self.length = source.length
         self.coding = coding(headers)
         self._source = source
@@ -109,7 +111,8 @@ class Read(Body):
                 yield piece
             while whole is None and (pulled := await self._next()) is not None:
                 if taker is None:
-                    self._reader.look(pulled)
+                    if not self._verdict_only:
+                        self._reader.look(pulled)
                 else:
                     await self._tell(taker, pulled)
                 yield pulled
@@ -129,11 +132,12 @@ class Read(Body):
             return None
 
         async def poured(sink: Callable[[bytes], bool], drained: Callable[[], Awaitable[None]]) -> None:
-            look = self._reader.look
+            look = None if self._verdict_only else self._reader.look
 
             def seen(piece: bytes) -> bool:
                 self._size += len(piece)
-                look(piece)
+                if look is not None:
+                    look(piece)
                 return sink(piece)
 
             await self._flow()

@@ -9,8 +9,9 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from proxy.api import BodyConsumed, Headers, Reading, Request, Response, Socket, UpstreamError
+from proxy.api import BodyConsumed, Bytes, Headers, Reading, Request, Response, Socket, UpstreamError
 from proxy.core.reading import AHEAD, Read, read
+from proxy.model.body import Through
 from proxy.testkit import Asked, Reply, answer, broken
 
 from .readings import (
@@ -29,6 +30,22 @@ from .readings import (
 )
 
 # --- The verdict, and the bytes behind it.
+
+
+async def test_where_only_the_verdict_is_wanted_what_flows_is_not_looked_at() -> None:
+    document = b'{"data":[{"b64_json":"' + B64.encode() + b'"}],"usage":{"total_tokens":1}}'
+    for verdict_only in (True, False):
+        source = Through(Bytes(document), _by_eight)
+        body = Read(source, 200, Headers.of(content_type="application/json"), verdict_only=verdict_only)
+        assert await body.verdict() == "image"
+        assert b"".join([piece async for piece in body]) == document
+        assert (body.usage is None) is verdict_only
+
+
+async def _by_eight(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for piece in source:
+        for at in range(0, len(piece), 8):
+            yield piece[at : at + 8]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
