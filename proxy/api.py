@@ -15,6 +15,7 @@ from .model.errors import (
 from .model.exchange import Attempt, Client, Exchange, Outcome, Span
 from .model.failure import Billed, Failure, FailureClass, Told
 from .model.health import Capability, Health, Standing
+from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
 from .model.reading import Picture, Reading, Taker
@@ -59,9 +60,13 @@ __all__ = [
     "Headers",
     "Health",
     "Image",
+    "ImageStore",
+    "ImageStoreError",
+    "ImageType",
     "Log",
     "Message",
     "Model",
+    "NotAnImage",
     "Operation",
     "Outcome",
     "Part",
@@ -80,9 +85,11 @@ __all__ = [
     "Slots",
     "Socket",
     "Span",
+    "Spool",
     "Standing",
     "Store",
     "StoreError",
+    "Stored",
     "Taker",
     "Text",
     "Told",

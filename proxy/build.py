@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from .core.health import Health
 from .core.model_names import ModelNames
 from .core.routes import Route, Routes
 from .core.upstreams import Upstream, Upstreams
+from .images.serving import Serving
+from .model.images import Stored
+from .model.message import Request, Response
 from .model.services import Clock, Services
 from .model.slots import Caller
 from .model.values import Secret
@@ -23,6 +26,7 @@ from .wire.upstream import Wire
 
 if TYPE_CHECKING:
     from .core.config import Config, RouteTable
+    from .images.base import Images
 
 STRICT = 2  # segments behind the prefix that may hold no needless escape where endpoints are judged by them
 
@@ -51,16 +55,19 @@ async def generation(
         for name, table in config.plugins.items()
         if any(name in route.chain for route in config.routes)
     }
+    images = state.images(config)
     services = Services(
         upstreams=upstreams,
         store=state,
+        images=images,
         callers=state.callers(_declared(config), frozenset(config.groups)),
         failures=Judge(config.failures, clock),
         clock=clock,
         log=log,
         spawn=engine.spawn,
     )
-    await made.start([one.plugin for one in placed.values()], services)
+    await made.start([images, *[one.plugin for one in placed.values()]], services)
+    made.files = _files(config, images, log)
     made.routes = Routes(tuple([_route(config, made, table, placed, log) for table in config.routes]))
     return made
 
@@ -121,6 +128,18 @@ def _route(config: Config, made: Generation, table: RouteTable, placed: dict[str
     judged = any(config.plugins[name].kind == "keys" for name in table.chain)
     strict = STRICT if judged else 0
     return Route(table.match, table.methods, table.pattern, table.prefix, lane, strict_segments=strict)
+
+
+def _files(config: Config, images: Images, log: Any) -> Callable[[Request], Awaitable[Response]] | None:
+    if config.images is None or images.rules is None:
+        return None
+    accel = config.images.accel
+
+    def where(stored: Stored) -> str:
+        return accel + images.files.place_of(stored.sha256)
+
+    links = images.rules.links
+    return Serving(images.index.get, images.opened, images.clock, log, links=links, accel=where if accel else None)
 
 
 def _declared(config: Config) -> list[tuple[Secret, Caller]]:

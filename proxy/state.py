@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from .model.values import Secret
 
 if TYPE_CHECKING:
     from .core.config import Config
+    from .images.base import Images
     from .store.vault import Vault
 
+IMAGE_THREADS = 4  # that write pictures; each is busy for some milliseconds
 Declared = Sequence[tuple[Secret, Caller]]
 
 
@@ -31,6 +34,8 @@ class State:
         self._lock = asyncio.Lock()
         self._store: Store | None = None
         self._pepper: bytes | None = None
+        # Of their own, lest a slow disk keep those waiting who look up names in the default one.
+        self._pool = ThreadPoolExecutor(IMAGE_THREADS, "framegate-images")
         self._health: Health | None = None
 
     async def _open(self) -> Store:
@@ -55,6 +60,19 @@ class State:
             await self._open()
             self._pepper = await pepper(self, self.vault())
         return self._pepper
+
+    def images(self, config: Config) -> Images:
+        """The pictures, as that config wants them kept. Raises StoreError where links can't be signed."""
+        from .images.base import Images, Rules
+        from .images.signing import Links
+        from .store.vault import masters
+
+        table, rules = config.images, None
+        if table is not None:
+            links = Links(masters(self.environ, self._path.parent), ttl=table.link_ttl) if table.sign else None
+            base = config.server.public_url.rstrip("/")
+            rules = Rules(table.path, table.ttl, table.max_bytes, base, links)
+        return Images(rules, self, self._clock, self._pool)
 
     async def keys(self) -> KeyRing:
         """The stored keys, for an operator."""
@@ -103,6 +121,7 @@ class State:
         store, self._store = self._store, None
         if store is not None:
             await store.aclose()
+        self._pool.shutdown(wait=False)
 
 
 class Directory:

@@ -53,11 +53,9 @@ __all__ = [
 UNBUILT: dict[str, object] = {
     "admin": None,
     "store.timezone": "UTC",
-    "images": None,
     "keys.*.limits": None,
     "groups.*.limits": None,
     "models": None,
-    "server.public_url": None,
     "server.trusted_proxies": [],
     "server.max_json": None,
     "upstreams.*.limits": None,
@@ -89,7 +87,7 @@ class Config:
     server: ServerTable
     admin: AdminTable | None
     store: StoreTable
-    images: ImagesTable
+    images: ImagesTable | None  # None: no picture is kept, and nothing is served under /files/
     upstreams: dict[str, UpstreamTable]  # in the file's order
     keys: dict[str, KeyTable]
     groups: dict[str, GroupTable]
@@ -170,6 +168,8 @@ def zero(environ: Mapping[str, str], *, listen: str | None = None, kept: OpenKep
         raw["upstreams"]["openai"]["api_key"] = "env:OPENAI_API_KEY"
         if registry.exists("keys"):
             raw["plugins"] = {"keys": {"mode": "open"}}
+        if registry.exists("rehost"):
+            raw["images"] = {"url": f"file:{state / 'framegate' / 'images'}"}
     else:
         raw["routes"] = [{"match": "* /v1/*", "chain": []}]
     return _read(raw, None, environ, listen, kept)
@@ -182,7 +182,7 @@ class _File:
     server: ServerTable = field(default_factory=ServerTable)
     admin: AdminTable | None = None
     store: StoreTable = field(default_factory=StoreTable)
-    images: ImagesTable = field(default_factory=ImagesTable)
+    images: ImagesTable | None = None
     upstreams: dict[str, UpstreamTable] = field(default_factory=dict)
     keys: dict[str, KeyTable] = field(default_factory=dict)
     groups: dict[str, GroupTable] = field(default_factory=dict)
@@ -244,7 +244,7 @@ def _read(
         _server(file.server, folder, check.table(raw, "server")),
         file.admin,
         store,
-        file.images,
+        _images(file.images, folder, plugins, routes),
         file.upstreams,
         file.keys,
         file.groups,
@@ -266,6 +266,18 @@ def _store(store: StoreTable | Any, folder: Path) -> StoreTable:
     """The table with its path made whole; the default's where it could not be read, which is complained of later."""
     store = StoreTable() if store is BAD else store
     return replace(store, url=f"sqlite:{folder / store.path}")
+
+
+def _images(
+    images: ImagesTable | None, folder: Path, plugins: dict[str, PluginTable], routes: dict[str, RouteTable]
+) -> ImagesTable | None:
+    """The table with its path made whole; the default's where none is given and a route rehosts."""
+    if images is None:
+        used = {name for route in routes.values() for name in route.chain if name in plugins}
+        if not any(plugins[name].kind == "rehost" for name in used):
+            return None
+        images = ImagesTable()
+    return replace(images, url=f"file:{folder / images.path}")
 
 
 def _server(server: ServerTable, folder: Path, raw: dict[str, Any]) -> ServerTable:

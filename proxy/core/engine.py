@@ -7,10 +7,10 @@ import itertools
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -31,7 +31,15 @@ from .upstreams import Upstreams
 GRACE = 5.0  # seconds for what was cancelled to end, and for finishers to run
 VERBOSE = "/readyz?verbose"  # names upstreams, so it is there only where everything is shown
 HEALTH = ("/livez", "/readyz", VERBOSE)
+FILES = "/files/"
 Report = Callable[[Exchange, Outcome], None]
+Files = Callable[[Request], Awaitable[Response]]
+
+
+class Runs(Protocol):
+    """What is open for as long as a generation."""
+
+    def running(self, services: Services) -> AbstractAsyncContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +70,14 @@ class Generation:
     def __init__(self, upstreams: Upstreams, *, verbose: bool = False) -> None:
         self.upstreams = upstreams
         self.routes: Routes[Lane] = Routes(())
+        self.files: Files | None = None  # what answers under /files/
         self.verbose = verbose  # whether anybody may see how its upstreams are
         self.exchanges = 0
         self._stack = AsyncExitStack()
         self._retired = False
         self._idle = asyncio.Event()
 
-    async def start(self, plugins: Sequence[Plugin], services: Services) -> None:
+    async def start(self, plugins: Sequence[Runs], services: Services) -> None:
         """Open what the plugins need; when one can't, close what was opened and raise its reason."""
         self._stack.push_async_callback(self.upstreams.aclose)
         try:
@@ -152,6 +161,9 @@ class Engine:
             received = exchange.received
             if received.target in HEALTH and received.method in ("GET", "HEAD"):
                 response = self._health(received)
+            elif received.target.startswith(FILES) and (files := self._files()) is not None:
+                exchange.route = FILES
+                response = await files(received)
             else:
                 lane = self._place(exchange)
                 response = await lane.door(exchange, received)
@@ -214,6 +226,10 @@ class Engine:
         body = orjson.dumps(told)
         headers = Headers.of(content_type="application/json", content_length=str(len(body)), cache_control="no-store")
         return Response(200 if ready else 503, headers, Bytes(body), reason=b"OK" if ready else b"Service Unavailable")
+
+    def _files(self) -> Files | None:
+        """What answers for pictures, also while we stop: that is short, and a link is in somebody's hand already."""
+        return self._generation.files if self._generation is not None else None
 
     def _late(self, exchange: Exchange) -> ProxyError:
         sent = any(attempt.sent for attempt in exchange.attempts)

@@ -47,6 +47,7 @@ REASONS = {
     409: b"Conflict",
     413: b"Content Too Large",
     415: b"Unsupported Media Type",
+    416: b"Range Not Satisfiable",
     422: b"Unprocessable Content",
     429: b"Too Many Requests",
     500: b"Internal Server Error",

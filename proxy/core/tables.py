@@ -152,11 +152,25 @@ class ImagesTable:
 
     url: str = "file:state/images"
     ttl: Duration | Literal["forever"] = 30 * 86400.0
+    max_bytes: Size | None = None
     sign: bool = False
+    link_ttl: Duration = 86400.0
+    accel: str = ""
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("file:", "s3://")):
-            raise ValueError('url must be "file:PATH" or "s3://BUCKET/PREFIX?region=..."')
+        if self.url.startswith("s3://"):
+            raise ValueError('S3 is not part of this version; url must be "file:PATH"')
+        if not self.url.startswith("file:") or self.url == "file:" or "\0" in self.url:
+            raise ValueError('url must be "file:PATH"')
+        if self.accel and not re.fullmatch(r"/([A-Za-z0-9._~-]+/)+", self.accel):
+            raise ValueError('accel must be the path of an internal location of nginx, such as "/internal/"')
+        _longer_than_nothing(self, "link_ttl", *(() if self.ttl == "forever" else ("ttl",)))
+        _at_least_one(self, *(("max_bytes",) if self.max_bytes is not None else ()))
+
+    @property
+    def path(self) -> Path:
+        """The folder; whole once the config is read."""
+        return Path(self.url.removeprefix("file:"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from .errors import ProxyError
 from .failure import Failure
 from .health import Health
+from .images import ImageStore
 from .message import Headers, Request, Response
 from .slots import Caller
 from .store import Store
@@ -142,6 +143,7 @@ class Services:
 
     upstreams: Upstreams
     store: Store
+    images: ImageStore
     callers: Callers
     failures: Failures
     clock: Clock

@@ -14,6 +14,7 @@ from ..core.render import render
 from ..model.body import EMPTY, Body, Bytes, Pour
 from ..model.errors import BodyConsumed, BodyTooLarge, ClientLeft, ProxyError, Rejected
 from ..model.exchange import Client, Exchange, Outcome
+from ..model.file import FileBody
 from ..model.message import Headers, Request, Response
 from . import websocket
 from .headers import LONGEST, OUTWARD_FILTER, end_to_end, lines, one_chunk
@@ -32,6 +33,8 @@ from .internals import (
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TOGETHER = 2**14  # a body up to this size is written in one piece with its head
+SENT = 2**20  # bytes of a file that the kernel is given at a time
+SLOWEST = 300.0  # seconds that a client may take for these
 VERSIONS = ((1, 1), (1, 0))
 BODILESS = frozenset((204, 304))
 # Refused before there was a route: read differently by others, for a tunnel whose bytes may follow, or while we stop.
@@ -286,6 +289,8 @@ class Delivery:
     async def _stream(self, body: Body, *, chunked: bool) -> None:
         if (pour := getattr(body, "pour", None)) is not None:
             await self._splice(pour, chunked=chunked)
+        elif type(body) is FileBody:
+            await self._send(body)
         else:
             await self._iterate(body, chunked=chunked)
         if chunked:
@@ -310,6 +315,28 @@ class Delivery:
                 raise ConnectionResetError("the client left")
 
         await pour(put, drained)
+
+    async def _send(self, body: FileBody) -> None:
+        """From file to socket, in the kernel; where that can't be (TLS, uvloop), the file is read by a thread."""
+        transport, loop = self._transport, asyncio.get_running_loop()
+        try:
+            while self.delivered < body.length:
+                if transport is None or transport.is_closing():
+                    raise ConnectionResetError("the client left")
+                count = min(SENT, body.length - self.delivered)
+                async with asyncio.timeout(SLOWEST):
+                    self.delivered += await loop.sendfile(
+                        transport, body.file, body.offset + self.delivered, count, fallback=False
+                    )
+        except (RuntimeError, NotImplementedError):  # what asyncio and uvloop say where it can't be
+            async for piece in body.rest(self.delivered):
+                self._put(piece)
+                self.delivered += len(piece)
+                await self._taken()
+        except (ConnectionError, TimeoutError) as error:  # while the kernel sends nobody reads, and sees who leaves
+            self._exchange.left = True
+            raise ConnectionResetError("the client left, or took nothing for too long") from error
+        await body.aclose()
 
     async def _iterate(self, body: Body, *, chunked: bool) -> None:
         declared = body.length

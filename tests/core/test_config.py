@@ -179,7 +179,6 @@ def test_reads_the_file_of_the_design(read: Callable[..., Config]) -> None:
     assert config.unbuilt == (
         "admin",
         "store.timezone",
-        "images",
         "keys.marketing-web.limits",
         "groups.marketing.limits",
         "models",
@@ -627,6 +626,10 @@ def test_the_reference_holds_the_defaults(tmp_path: Path) -> None:
     assert config.store == StoreTable(f"sqlite:{tmp_path}/state/framegate.db")
     given = config.upstreams["openai"]
     assert given == UpstreamTable("https://api.openai.com/v1", (Secret(KEY),))
+    assert config.images is None
+    commented = re.findall(r"^# (\[images\]|(?:url|ttl|sign|link_ttl|accel) +=.*)", BUILT_PART, re.MULTILINE)
+    path.write_text("\n".join([BUILT_PART, *commented]))
+    assert len(commented) == 6 and load(path, ENVIRON).images == ImagesTable(f"file:{tmp_path}/state/images")
 
 
 def test_what_the_reference_says_is_not_built_can_be_read(tmp_path: Path) -> None:
@@ -634,7 +637,6 @@ def test_what_the_reference_says_is_not_built_can_be_read(tmp_path: Path) -> Non
     lines = UNBUILT_PART.splitlines()[3:]
     path.write_text("\n".join(line.removeprefix("#").removeprefix(" ") for line in lines))
     config = load(path, ENVIRON)
-    assert config.images == ImagesTable()
     assert config.admin == AdminTable(Secret(KEY))
     assert config.keys["marketing-web"].endpoints == ("inference",)
     tables = r"\[0\]|(?<=upstreams)\.openai|(?<=keys)\.marketing-web|(?<=groups)\.marketing"

@@ -1,0 +1,1 @@
+"""Where pictures are kept, under which names, and how they are served."""

@@ -1,0 +1,154 @@
+"""The store of pictures: spools, names, links, and what is taken away again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from ..model.errors import ProxyError
+from ..model.file import FileBody
+from ..model.images import ImageStoreError, Lifetime, Stored
+from ..model.services import Clock, Services
+from ..model.store import Store, StoreError
+from .collector import Collector
+from .files import Files
+from .index import Index, new_name
+from .signing import Links
+from .spool import Finished, Spooling
+
+PATIENCE = 60.0  # seconds that the index may take to learn a name; a slower one has failed
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the config says of pictures."""
+
+    folder: Path
+    ttl: Lifetime = 30 * 86400.0  # seconds
+    max_bytes: int | None = None
+    base: str = ""  # of the links
+    links: Links | None = None  # None: they are not signed
+
+
+class Images:
+    """Pictures in a folder, their names in the store. `rules` is None where the config has no place for any."""
+
+    def __init__(self, rules: Rules | None, store: Store, clock: Clock, pool: Executor) -> None:
+        self.rules = rules
+        self.files = Files(rules.folder if rules is not None else Path())
+        self.index = Index(store, clock)
+        self.collector = Collector(
+            self.index, self.files, store, clock, max_bytes=None if rules is None else rules.max_bytes
+        )
+        self._store = store
+        self.clock = clock
+        self._pool = pool
+
+    @asynccontextmanager
+    async def running(self, services: Services) -> AsyncIterator[None]:
+        """See that the folder can be used, and clear away what is over from time to time."""
+        if self.rules is None:
+            yield
+            return
+        try:
+            await asyncio.to_thread(self.files.prepare)
+        except ImageStoreError as error:
+            # The disk may have room again soon, and what needs no pictures is to be served meanwhile.
+            services.log.error("images_unusable", folder=str(self.rules.folder), why=error.message)
+        stop = asyncio.Event()
+        services.spawn(self.collector.run(stop, services.log), name="images-collector")
+        try:
+            yield
+        finally:
+            stop.set()
+            self.collector.wanted.set()
+
+    @asynccontextmanager
+    async def spool(self, *, owner: str | None = None, request: str | None = None) -> AsyncIterator[Spooling]:
+        """Take a picture in."""
+        if self.rules is None:
+            raise ImageStoreError("The config has no [images] table, so there is no place for pictures.")
+        spool = Spooling(self.files, self._pool, partial(self._keep, self.rules), owner=owner, request=request)
+        try:
+            yield spool
+        finally:
+            await spool.aclose()
+
+    async def find(self, name: str) -> Stored | None:
+        """The picture of that name, with its link."""
+        stored = await self.index.get(name)
+        return None if stored is None or self.rules is None else self._linked(self.rules, stored)
+
+    async def signed_anew(self, name: str, *, owner: str) -> Stored | None:
+        """The same for its owner alone; somebody else's is as unknown as one that never was."""
+        stored = await self.find(name)
+        return stored if stored is not None and stored.owner == owner else None
+
+    async def body(self, name: str) -> FileBody | None:
+        """The bytes of that picture."""
+        stored = await self.index.get(name)
+        return None if stored is None else await self.opened(stored)
+
+    async def opened(self, stored: Stored) -> FileBody | None:
+        """Its bytes; None when they are gone, or not as many as there were. Raises ImageStoreError."""
+        file = await asyncio.to_thread(self.files.open, stored.sha256)
+        if file is None:
+            return None
+        if os.fstat(file.fileno()).st_size != stored.size:
+            file.close()
+            return None
+        return FileBody(file, 0, stored.size)
+
+    async def delete(self, name: str) -> bool:
+        """End a name, and the bytes with their last name."""
+        stored = await self.index.delete(name)
+        if stored is not None:
+            await self.collector.drop(stored.sha256)
+        return stored is not None
+
+    async def _keep(self, rules: Rules, spool: Spooling, finished: Finished, ttl: Lifetime | None) -> Stored:
+        """Reference, bytes, name: in this order a process may be killed anywhere and nothing that is named is lost."""
+        picture, size, sha256 = finished
+        ttl = rules.ttl if ttl is None else ttl
+        seconds = None if ttl == "forever" else float(ttl)
+        now = self.clock.wall()
+        stored = Stored(
+            name=new_name(picture.type),
+            type=picture.type,
+            size=size,
+            width=picture.width,
+            height=picture.height,
+            sha256=sha256,
+            created=now,
+            expires=None if seconds is None else now + seconds,
+            owner=spool.owner,
+            request=spool.request,
+        )
+        assert spool.temp is not None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.index.refer(sha256, stored.name, seconds)
+                await spool.run(self.files.place, spool.temp, sha256)
+                await self.index.put(stored)
+                if rules.max_bytes is not None:
+                    await self.collector.count(size)
+        except (StoreError, TimeoutError) as error:
+            raise ImageStoreError("The store of pictures can't be used: its index does not answer.") from error
+        except ImageStoreError:
+            with suppress(ProxyError):
+                await self.index.release(sha256, stored.name)
+            raise
+        return self._linked(rules, stored)
+
+    def _linked(self, rules: Rules, stored: Stored) -> Stored:
+        path = f"/files/{stored.name}"
+        if rules.links is not None:
+            until = self.clock.wall() + rules.links.ttl
+            path += "?" + rules.links.sign(stored.name, until if stored.expires is None else min(until, stored.expires))
+        return replace(stored, path=path, url=rules.base + path)

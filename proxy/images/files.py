@@ -1,0 +1,179 @@
+"""Pictures' bytes as files of one folder, each named by its SHA-256. Every call may wait for the disk: for threads.
+
+spool/XX        pictures on their way in, each locked by the process that writes it
+blobs/ab/abcd   whole pictures
+lock            shared by who puts one there, alone with who takes one away
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, NamedTuple, TypeVar
+
+from ..model.images import ImageStoreError
+
+T = TypeVar("T")
+
+# For the owner and the group: with a group of its own nginx can read what it is to send (`accel`).
+FOLDER, FILE = 0o750, 0o640
+YOUNG = 60.0  # seconds in which a spool may be made and not locked yet
+
+
+class Blob(NamedTuple):
+    """A whole picture in the folder."""
+
+    sha256: str
+    size: int
+    written: float  # seconds since 1970, by the disk's clock
+
+
+class Temp(NamedTuple):
+    """A picture on its way in."""
+
+    path: Path
+    descriptor: int
+
+
+def translated(error: OSError) -> ImageStoreError:
+    """The one error for a disk that refuses, in the system's words."""
+    return ImageStoreError(f"The store of pictures can't be used: {os.strerror(error.errno or errno.EIO)}.")
+
+
+class Files:
+    """A folder of pictures on this machine; several processes may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._spool = folder / "spool"
+        self._blobs = folder / "blobs"
+
+    def prepare(self) -> None:
+        """Make the folders, and see that something can be written there. Raises ImageStoreError."""
+        try:
+            self.discard(self.create())
+        except OSError as error:
+            raise translated(error) from error
+
+    def create(self) -> Temp:
+        """A new file to write a picture to. Raises OSError."""
+        path = self._spool / secrets.token_hex(16)
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, FILE)
+        except FileNotFoundError:
+            for folder in (self.folder, self._spool, self._blobs):
+                folder.mkdir(FOLDER, parents=True, exist_ok=True)
+            descriptor = os.open(path, flags, FILE)
+        try:
+            # The kernel lets go of it when the process dies, however it dies: then anybody may clear the file away.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            self.discard(Temp(path, descriptor))
+            raise
+        return Temp(path, descriptor)
+
+    def discard(self, temp: Temp) -> None:
+        """Forget a file that is not wanted, or is in its place by now."""
+        with suppress(OSError):
+            temp.path.unlink()
+        os.close(temp.descriptor)
+
+    def place(self, temp: Temp, sha256: str) -> None:
+        """Put a picture that is whole in its place, also where the same is there already. Raises OSError.
+
+        What is there may be about to be taken away, or be damaged; one that has just been written is neither.
+        """
+        path = self.path(sha256)
+        with self._lock(fcntl.LOCK_SH):
+            try:
+                temp.path.rename(path)
+            except FileNotFoundError:
+                path.parent.mkdir(FOLDER, exist_ok=True)
+                temp.path.rename(path)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Keep all others from putting pictures in their places; False when somebody is at it just now."""
+        try:
+            with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                yield True
+        except BlockingIOError:
+            yield False
+
+    def remove(self, sha256: str) -> None:
+        """Take a picture away; who is reading it reads on. Raises ImageStoreError."""
+        with suppress(FileNotFoundError):
+            self._guarded(self.path(sha256).unlink)
+
+    def open(self, sha256: str) -> IO[bytes] | None:
+        """The picture, to be read; None when it is not there. Raises ImageStoreError."""
+        with suppress(FileNotFoundError):
+            return self._guarded(lambda: self.path(sha256).open("rb", buffering=0))
+        return None
+
+    def path(self, sha256: str) -> Path:
+        """Where a picture has its place."""
+        return self.folder / self.place_of(sha256)
+
+    def place_of(self, sha256: str) -> str:
+        """The same, seen from the folder."""
+        return f"blobs/{sha256[:2]}/{sha256}"
+
+    def shard(self, begins: str) -> list[Blob]:
+        """The pictures whose sum begins with these two digits. Raises ImageStoreError."""
+
+        def listed() -> list[Blob]:
+            found = []
+            with os.scandir(self._blobs / begins) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        stat = entry.stat(follow_symlinks=False)
+                        found.append(Blob(entry.name, stat.st_size, stat.st_mtime))
+            return found
+
+        with suppress(FileNotFoundError):
+            return self._guarded(listed)
+        return []
+
+    def sweep(self, now: float) -> int:
+        """Clear away what killed processes have left half written; how many files. Raises ImageStoreError."""
+        return self._guarded(lambda: sum([self._swept(path, now) for path in self._spool.glob("*")]))
+
+    def _swept(self, path: Path, now: float) -> bool:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            if now - os.fstat(descriptor).st_mtime < YOUNG:
+                return False
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            return True
+        except (BlockingIOError, FileNotFoundError):  # somebody writes it, or has just put it in its place
+            return False
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _lock(self, how: int) -> Iterator[None]:
+        descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE)
+        try:
+            fcntl.flock(descriptor, how)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise translated(error) from error

@@ -1,0 +1,160 @@
+"""`GET /files/NAME.ext`: pictures by their stable URLs, in ranges, with validators, and with nothing that could run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+from ..model.body import EMPTY
+from ..model.errors import ProxyError, Rejected
+from ..model.file import FileBody
+from ..model.images import ImageType, Stored
+from ..model.message import Headers, Request, Response
+from ..model.services import Clock, Log
+from .index import NAME
+from .signing import Links
+
+PREFIX = "/files/"
+DAY = 86400
+MEDIA: dict[ImageType, str] = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "svg": "image/svg+xml",
+}
+# Whatever a picture pretends to be: no guessing, no script, no frame, and other sites may show it.
+HARMLESS = {
+    "x_content_type_options": "nosniff",
+    "content_security_policy": "default-src 'none'; sandbox",
+    "cross_origin_resource_policy": "cross-origin",
+}
+RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
+TAG = re.compile(r'\s*(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+
+
+class Serving:
+    """Answers for names. What is unknown, over, deleted or badly written is one and the same 404."""
+
+    def __init__(
+        self,
+        find: Callable[[str], Awaitable[Stored | None]],
+        open: Callable[[Stored], Awaitable[FileBody | None]],
+        clock: Clock,
+        log: Log,
+        *,
+        links: Links | None = None,
+        accel: Callable[[Stored], str] | None = None,
+    ) -> None:
+        self._find = find
+        self._open = open
+        self._clock = clock
+        self._log = log
+        self._links = links
+        self._accel = accel
+
+    async def __call__(self, request: Request) -> Response:
+        """The picture that the target names. Raises Rejected."""
+        if request.method not in ("GET", "HEAD"):
+            raise Rejected(
+                f"Pictures are read with GET or HEAD, not {request.method}.",
+                status=405,
+                code="method_not_allowed",
+                headers={"allow": "GET, HEAD"},
+            )
+        path, _, query = request.target.partition("?")
+        name = path.removeprefix(PREFIX)
+        if not NAME.fullmatch(name):
+            raise _unknown()
+        until = self._signed_until(name, query)
+        stored = await self._find(name)
+        if stored is None:
+            raise _unknown()
+        headers = self._headers(stored, until)
+        if self._accel is not None:
+            # The front server reads the file and the request's conditions: it knows what it sends.
+            accel = quote(self._accel(stored))
+            return Response(200, headers.replaced(x_accel_redirect=accel, content_length="0"), EMPTY, reason=b"OK")
+        tag = f'"{stored.sha256}"'
+        headers = headers.replaced(etag=tag, accept_ranges="bytes")
+        if _holds(request, tag):
+            return Response(304, headers, EMPTY, reason=b"Not Modified")
+        part = _part(request, stored.size, tag)
+        body = await self._open(stored)
+        if body is None:
+            self._log.error("image_missing", name=name[:4], sha256=stored.sha256[:8])
+            raise _unknown()
+        if part is None:
+            return Response(200, headers.replaced(content_length=str(stored.size)), body, reason=b"OK")
+        first, last = part
+        headers = headers.replaced(
+            content_length=str(last - first + 1), content_range=f"bytes {first}-{last}/{stored.size}"
+        )
+        return Response(206, headers, FileBody(body.file, first, last - first + 1), reason=b"Partial Content")
+
+    def _signed_until(self, name: str, query: str) -> float | None:
+        """When the link ends; None where links don't. Raises Rejected for one that is not ours, or over."""
+        if self._links is None:
+            return None
+        until = self._links.until(name, query)
+        if until is None:
+            raise _unknown()
+        if until <= self._clock.wall():
+            raise Rejected(
+                "This link has expired; ask whoever gave it to you for a new one.", status=403, code="link_expired"
+            )
+        return until
+
+    def _headers(self, stored: Stored, until: float | None) -> Headers:
+        now = self._clock.wall()
+        ends = [end - now for end in (stored.expires, until) if end is not None]
+        age = max(0, int(min([DAY, *ends])))
+        cache = f"{'public' if until is None else 'private'}, max-age={age}"
+        if not ends:
+            cache += ", immutable"
+        # An SVG is a document that can hold a script: it is to be saved, or shown by a page in <img>.
+        shown = "inline" if stored.type != "svg" else "attachment"
+        return Headers.of(
+            content_type=MEDIA[stored.type],
+            cache_control=cache,
+            content_disposition=f'{shown}; filename="{stored.name}"',
+            **HARMLESS,
+        )
+
+
+def _unknown() -> ProxyError:
+    return Rejected("There is no such file, or it is there no more.", status=404, code="file_not_found")
+
+
+def _holds(request: Request, tag: str) -> bool:
+    """Whether the client has these very bytes already (RFC 9110 §13.1.2)."""
+    given = ",".join(request.headers.getall("If-None-Match")).strip()
+    return given == "*" or tag in TAG.findall(given)
+
+
+def _part(request: Request, size: int, tag: str) -> tuple[int, int] | None:
+    """First and last byte of the one range that is asked for; None for all of it. Raises Rejected.
+
+    Several ranges at once are answered whole, as is what can't be read, or is about other bytes (RFC 9110 §14.2).
+    """
+    given = request.headers.getall("Range")
+    condition = request.headers.get("If-Range")
+    if request.method != "GET" or len(given) != 1 or (condition is not None and condition.strip() != tag):
+        return None
+    found = RANGE.fullmatch(given[0])
+    if found is None or not (found[1] or found[2]):
+        return None
+    first, last = found[1], found[2]
+    if first and last and int(first) > int(last):
+        return None
+    begin = int(first) if first else max(0, size - int(last))
+    end = min(size - 1, int(last)) if first and last else size - 1
+    if begin > end:
+        raise Rejected(
+            f"The picture has {size} bytes, and none of those that were asked for.",
+            status=416,
+            code="range_not_satisfiable",
+            headers={"content-range": f"bytes */{size}"},
+        )
+    return begin, end

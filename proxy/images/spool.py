@@ -1,0 +1,197 @@
+"""A picture on its way in: gathered in memory, written and summed by a thread in large pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from typing import NamedTuple, TypeVar
+
+from ..model.images import ImageStoreError, Lifetime, Piece, Stored
+from .files import Files, Temp, translated
+from .picture import Sight, look
+
+T = TypeVar("T")
+PIECE = 2**18  # bytes that are worth a thread's turn; a spool holds about twice as many
+
+
+class Finished(NamedTuple):
+    """A picture that lies whole on the disk, and not in its place yet."""
+
+    picture: Sight
+    size: int
+    sha256: str
+
+
+Keep = Callable[["Spooling", Finished, Lifetime | None], Awaitable[Stored]]
+
+
+class Spooling:
+    """The spool of a store in files."""
+
+    def __init__(self, files: Files, pool: Executor, keep: Keep, *, owner: str | None, request: str | None) -> None:
+        self.owner = owner
+        self.request = request
+        self.size = 0
+        self.temp: Temp | None = None
+        self._files = files
+        self._pool = pool
+        self._keep = keep
+        self._pieces: list[bytes] = []  # not with the thread yet, or given back by it
+        self._held = 0  # bytes of these
+        self._written = 0  # bytes in the file
+        self._sum = hashlib.sha256()
+        self._writing: asyncio.Future[OSError | None] | None = None
+        self._refused: OSError | None = None  # what the disk said
+        self._ended = False
+        self._alone = threading.Lock()  # one thread at the file at a time, the one that closes it too
+
+    def write(self, data: Piece) -> None:
+        """Take some bytes."""
+        if self._ended:
+            raise ValueError("this spool has been committed or left; nothing more can be written to it")
+        self._pieces.append(data if isinstance(data, bytes) else bytes(data))
+        self._held += len(data)
+        self.size += len(data)
+        self._start()
+
+    async def drained(self) -> None:
+        """Wait until no more than a piece is in memory beside the one that is being written."""
+        while self._held >= PIECE and self._writing is not None:
+            await asyncio.wait((self._writing,))
+        self._check()
+
+    async def commit(self, *, ttl: Lifetime | None = None) -> Stored:
+        """Write the rest, then keep it."""
+        if self._ended:
+            raise ValueError("this spool has been committed or left; a picture is committed once")
+        await self._idle()
+        self._check()
+        finished = await self._finish()
+        self._ended = True
+        return await self._keep(self, finished, ttl)
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """What is in the file, then what is not."""
+        await self._idle()
+        at = 0
+        while at < self._written:
+            piece = await self.run(self._read, at)
+            if not piece:
+                raise ImageStoreError("The store of pictures has lost what was written to it.")
+            at += len(piece)
+            yield piece
+        for piece in tuple(self._pieces):
+            yield piece
+
+    async def aclose(self) -> None:
+        """Leave nothing behind but what was kept."""
+        self._ended = True
+        if self._writing is not None or self.temp is not None:
+            # Not to be cut short: the thread may just be making the file.
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, self._drop))
+
+    async def run(self, work: Callable[..., T], *given: object) -> T:
+        """Have a thread do something with the file, alone. Raises ImageStoreError."""
+
+        def alone() -> T:
+            with self._alone:
+                return work(*given)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, alone)
+        except OSError as error:
+            raise translated(error) from error
+
+    # --- the thread's work
+
+    def _put(self, data: bytes) -> OSError | None:
+        """Write and sum it; what stood in the way, if anything did: `_written` says how far it came."""
+        with self._alone:
+            try:
+                if self.temp is None:
+                    self.temp = self._files.create()
+                rest = memoryview(data)
+                while rest:
+                    count = os.write(self.temp.descriptor, rest)
+                    self._written += count
+                    rest = rest[count:]
+            except OSError as error:
+                return error
+            self._sum.update(data)
+            return None
+
+    def _seal(self, data: bytes) -> tuple[OSError | None, Sight | None]:
+        """Write the last of it, see what it is, have it lie on the disk for good."""
+        if data and (error := self._put(data)) is not None:
+            return error, None
+        with self._alone:
+            picture = look(lambda at, count: os.pread(self.temp.descriptor, count, at) if self.temp else b"")
+            try:
+                assert self.temp is not None
+                # Before it gets its name: after a power cut a name leads to all of a picture or, where the cut took
+                # the folder's entry or the index's, to nothing. Neither of these is waited for.
+                os.fdatasync(self.temp.descriptor)
+            except OSError as error:
+                return error, None
+            return None, picture
+
+    def _read(self, at: int) -> bytes:
+        return os.pread(self.temp.descriptor, min(PIECE, self._written - at), at) if self.temp else b""
+
+    def _drop(self) -> None:
+        with self._alone:
+            temp, self.temp = self.temp, None
+            if temp is not None:
+                self._files.discard(temp)
+
+    # --- handing over
+
+    def _start(self) -> None:
+        """Hand the thread what there is, if that is enough and it is free."""
+        if self._writing is None and self._held >= PIECE and self._refused is None:
+            data = self._take()
+            before = self._written
+
+            def done(writing: asyncio.Future[OSError | None]) -> None:
+                self._writing = None
+                self._heard(writing.result(), data, before)
+                if not self._ended:
+                    self._start()
+
+            self._writing = asyncio.get_running_loop().run_in_executor(self._pool, self._put, data)
+            self._writing.add_done_callback(done)
+
+    def _take(self) -> bytes:
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        self._held = 0
+        return data
+
+    def _heard(self, refused: OSError | None, data: bytes, before: int) -> None:
+        if refused is not None:
+            rest = data[self._written - before :]
+            self._pieces.insert(0, rest)
+            self._held += len(rest)
+            self._refused = refused
+
+    async def _finish(self) -> Finished:
+        data, before = self._take(), self._written
+        writing = asyncio.get_running_loop().run_in_executor(self._pool, self._seal, data)
+        await asyncio.wait((writing,))
+        refused, picture = writing.result()
+        self._heard(refused, data, before)
+        self._check()
+        assert picture is not None
+        return Finished(picture, self.size, self._sum.hexdigest())
+
+    async def _idle(self) -> None:
+        while self._writing is not None:
+            await asyncio.wait((self._writing,))
+
+    def _check(self) -> None:
+        if self._refused is not None:
+            raise translated(self._refused) from self._refused
