@@ -51,6 +51,22 @@ def register(commands: Any) -> None:
     one.add_argument("name", metavar="NAME", help="as secrets list shows it")
     command(secrets, "secrets rotate", "Encrypt all anew under the newest master key.")
 
+    images = group("images", "Look after the pictures that are kept.")
+    one = command(images, "images list", "Show all pictures that a name leads to, with their owners and their ends.")
+    one.add_argument("--owner", metavar="ID", help="those of this caller alone; as keys list shows it")
+    one.add_argument("--json", action="store_true", help="for programs")
+    one = command(images, "images show", "Show all that is known of a picture, its file and a link to it among it.")
+    one.add_argument("name", metavar="NAME", help="its name, or its URL")
+    one.add_argument("--json", action="store_true", help="for programs")
+    one = command(images, "images delete", "End names. A picture's bytes go with the last name that leads to them.")
+    one.add_argument("names", metavar="NAME", nargs="+", help="a name, or a URL")
+    one = command(images, "images gc", "Clear away now what is done from time to time: files that no name needs.")
+    one.add_argument("--json", action="store_true", help="for programs")
+    one = command(
+        images, "images verify", "Read all pictures and compare them with their sums. Exit status 1 on a fault."
+    )
+    one.add_argument("--json", action="store_true", help="for programs")
+
     store = group("store", "Look after the store.")
     one = command(store, "store backup", "Copy the store, which may be in use, to a new file.")
     one.add_argument("file", type=Path, metavar="FILE", help="the new file; an existing one is never overwritten")
@@ -85,16 +101,17 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from ..core.config import ConfigError
+    from ..model.images import ImageStoreError
     from ..model.store import StoreError
-    from . import keys, secrets
+    from . import images, keys, secrets
     from .ground import Refused, config
 
     gc.disable()  # of a list of 100,000 keys a third of the time went into looking for rubbish
     try:
-        {**keys.COMMANDS, **secrets.COMMANDS}[options.act](config(options.config), options)
+        {**keys.COMMANDS, **secrets.COMMANDS, **images.COMMANDS}[options.act](config(options.config), options)
     except BrokenPipeError:
         raise
-    except (ConfigError, StoreError, Refused) as error:
+    except (ConfigError, StoreError, ImageStoreError, Refused) as error:
         why = f" ({error.__cause__})" if isinstance(error.__cause__, sqlite3.Error) else ""
         print(f"{error}{'' if why[2:-1] in str(error) else why}", file=sys.stderr)
         return 1
