@@ -15,7 +15,8 @@ from .desk import ROOT
 
 
 @pytest.mark.parametrize(
-    "words", ["keys", "keys create", "keys rotate", "secrets", "secrets set", "store", "store backup"]
+    "words",
+    ["keys", "keys create", "keys rotate", "secrets", "secrets set", "store", "store backup", "images", "images gc"],
 )
 def test_every_command_explains_itself(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from proxy.images.collector import BYTES, EVERY, FIRST, GRACE, JITTER, SOON, Collector
+from proxy.model.store import Add
+from proxy.testkit import TurnedClock
+from proxy.testkit.watch import LogKept
+
+from .pictures import png
+from .shelf import blobs, content, keep, references, shelf, spools
+
+
+async def test_two_owners_of_one_picture_end_it_each_for_themselves(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with shelf(tmp_path, clock) as images:
+        one, other = [await keep(images, png(), owner=owner) for owner in ("a", "b")]
+        short = await keep(images, png(), owner="a", ttl=5.0)
+        assert len({one.name, other.name, short.name}) == 3 and blobs(images) == {one.sha256}
+        clock.turn(6)
+        assert await images.find(short.name) is None and await content(images, one.name) == png()
+        assert await images.delete(one.name) and not await images.delete(one.name)
+        assert await images.find(one.name) is None and await images.body(one.name) is None
+        assert await content(images, other.name) == png()
+        assert await images.delete(other.name)
+        assert blobs(images) == {one.sha256}  # the short one's reference outlives it
+        clock.turn(2 * GRACE)
+        assert (await images.collector.collect()).removed == 1 and not blobs(images)
+
+
+async def test_the_last_name_takes_the_file_with_it(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as images:
+        one, other = [await keep(images, png()) for _ in range(2)]
+        await images.delete(one.name)
+        assert blobs(images) == {one.sha256}
+        await images.delete(other.name)
+        assert not blobs(images) and not await references(images)
+
+
+async def test_who_reads_reads_on_when_it_is_taken_away(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as images:
+        stored = await keep(images, png(600_000))
+        body = await images.body(stored.name)
+        assert body is not None
+        reading = aiter(body)
+        data = await anext(reading)
+        await images.delete(stored.name)
+        data += b"".join([piece async for piece in reading])
+        await body.aclose()
+        assert data == png(600_000) and not blobs(images)
+
+
+async def test_what_has_just_come_without_a_reference_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with shelf(tmp_path, clock) as images:
+        stored = await keep(images, png())
+        await images.index.delete(stored.name)  # as if a backup had put the folder back, and not yet the store
+        assert (await images.collector.collect()).removed == 0
+        clock.turn(GRACE + 1)
+        done = await images.collector.collect()
+        assert (done.removed, done.removed_bytes, done.kept) == (1, 100, 0) and not blobs(images)
+
+
+async def test_a_picture_kept_while_the_same_is_cleared_away_stays(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with shelf(tmp_path, clock) as images:
+        for n in range(20):
+            async with images.spool() as spool:
+                spool.write(png())
+                clock.turn(2 * GRACE)  # what lies there is old, and nobody needs it
+                stored, _ = await asyncio.gather(spool.commit(), images.collector.collect())
+            assert await content(images, stored.name) == png(), n
+            await images.index.delete(stored.name)
+
+
+async def test_what_is_damaged_heals_when_it_is_kept_again(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as images:
+        stored = await keep(images, png())
+        os.truncate(images.files.path(stored.sha256), 50)
+        assert await images.body(stored.name) is None
+        again = await keep(images, png())
+        assert await content(images, stored.name) == await content(images, again.name) == png()
+
+
+async def test_while_somebody_puts_a_picture_in_its_place_nobody_takes_one_away(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as images:
+        stored = await keep(images, png())
+        with images.files.alone() as alone:
+            assert alone
+            with images.files.alone() as second:
+                assert not second
+            deleting = asyncio.ensure_future(images.delete(stored.name))
+            while await images.find(stored.name) is not None:
+                await asyncio.sleep(0)
+            assert not deleting.done() and blobs(images)
+        assert await deleting and not blobs(images)
+
+
+async def test_over_the_cap_the_oldest_go(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with shelf(tmp_path, clock, max_bytes=1000) as images:
+        kept = []
+        for n in range(10):
+            kept.append(await keep(images, png(seed=n)))
+            clock.turn(1)
+        assert not images.collector.wanted.is_set()
+        twice = await keep(images, png(seed=0))  # a new name for the oldest
+        assert images.collector.wanted.is_set()
+        done = await images.collector.collect()
+        assert done.evicted == 0 and done.kept_bytes == 1000  # counted twice, and there is room after all
+        assert (await images._store.add(Add(BYTES, 0))).values == (1000,)
+        kept.append(await keep(images, png(seed=10)))
+        done = await images.collector.collect()
+        # 1100 bytes, of which a tenth of the cap is to be free: two go, and neither is the one with a younger name.
+        assert (done.evicted, done.removed, done.kept_bytes) == (3, 2, 900)
+        left = [stored.name for stored in kept if await images.find(stored.name)]
+        assert left == [stored.name for stored in kept[3:]] and await content(images, twice.name) == png(seed=0)
+        assert (await images._store.add(Add(BYTES, 0))).values == (900,)
+
+
+async def test_runs_by_itself_one_process_at_a_time_and_at_once_when_there_is_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, log, stop = TurnedClock(), LogKept(), asyncio.Event()
+    rounds = asyncio.Queue[Collector]()
+    collect = Collector.collect
+
+    async def counted(self: Collector) -> object:
+        done = await collect(self)
+        rounds.put_nowait(self)
+        return done
+
+    monkeypatch.setattr(Collector, "collect", counted)
+    async with shelf(tmp_path, clock, max_bytes=250) as one, shelf(tmp_path, clock, max_bytes=250) as other:
+        tasks = [asyncio.create_task(images.collector.run(stop, log)) for images in (one, other)]
+        while len(clock.watchers) < 2:
+            await asyncio.sleep(0)
+        await keep(one, png(seed=1), ttl=1.0)
+        clock.turn(FIRST * (1 - JITTER) / 2)
+        await asyncio.sleep(0)
+        assert rounds.empty()
+        for _ in range(3):
+            clock.turn(EVERY * (1 + JITTER))
+            await rounds.get()
+            while len(clock.watchers) < 2:  # the other has come, found the lease taken, and gone back to sleep
+                await asyncio.sleep(0.001)
+            assert rounds.empty()
+        clock.turn(SOON)
+        for n in range(4):
+            await keep(other, png(seed=n))
+        assert await rounds.get() is other.collector and len(blobs(other)) == 2
+        stop.set()
+        for images in (one, other):
+            images.collector.wanted.set()
+        await asyncio.gather(*tasks)
+    assert {line["event"] for line in log.lines} == {"images_collected"}
+
+
+async def test_a_round_that_fails_is_told_of_and_not_the_last(tmp_path: Path) -> None:
+    clock, log, stop = TurnedClock(), LogKept(), asyncio.Event()
+    async with shelf(tmp_path, clock) as images:
+        await keep(images, png())
+        db = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+        db.execute("ALTER TABLE counters RENAME TO away")
+        task = asyncio.create_task(images.collector.run(stop, log))
+        images.collector.wanted.set()
+        while not log.lines:
+            await asyncio.sleep(0.001)
+        assert [line["event"] for line in log.lines] == ["images_not_collected"]
+        db.execute("ALTER TABLE away RENAME TO counters")
+        db.close()
+        os.close(images.files.create().descriptor)  # half a picture, of somebody who is gone
+        while not clock.watchers:
+            await asyncio.sleep(0.001)
+        clock.turn(2 * EVERY)
+        while spools(images):
+            await asyncio.sleep(0.001)
+        stop.set()
+        images.collector.wanted.set()
+        await task
