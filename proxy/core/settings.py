@@ -170,13 +170,16 @@ class Reader:
     def _one_of(self, kinds: list[Any], raw: object, where: str) -> Any:
         if Secret in kinds and isinstance(raw, str) and raw.startswith(REFERENCES):
             return self._secret(raw, where)
+        if len(kinds) == 1:
+            # No trial: a table with a wrong value is one all the same, and its complaints are not to be lost.
+            return self.value(kinds[0], raw, where)
         best: list[Complaint] | None = None
         for kind in kinds:
             trial = Reader(self.folder, self.environ, self.kept)
             value = trial.value(kind, raw, where)
             if value is not BAD:
                 return value
-            if len(kinds) == 1 or (isinstance(raw, list | dict) and _holds(kind, raw)):
+            if isinstance(raw, list | dict) and _holds(kind, raw):
                 best = trial.complaints
         self.complaints += best or [Complaint(where, self._sorry(kinds, raw, where))]
         return BAD

@@ -79,6 +79,10 @@ class Stamp(Plugin):
             raise ValueError("text must not be empty")
 
 
+class Rehost(Plugin):
+    pass
+
+
 class Nosy(Plugin):
     reads = ("usage", "image")
 
@@ -319,7 +323,18 @@ def test_says_every_complaint_at_once_each_with_its_address(said: Callable[..., 
         (ONE + '[server]\npublic_url = "img.example.com"', "server: public_url must be a whole URL"),
         (ONE + '[store]\nurl = "postgres://x"', 'store: url must be "sqlite:PATH"'),
         (ONE + '[store]\ntimezone = "Mars/Olympus"', 'store: there is no timezone "Mars/Olympus"'),
+        (
+            ONE + '[admin]\ntoken = "env:AZURE_KEY"\nlisen = "same"',
+            "admin.lisen: no such setting; did you mean 'listen'?",
+        ),
         (ONE + '[images]\nurl = "/srv/images"', 'images: url must be "file:PATH"'),
+        (ONE + '[images]\nurl = "s3://bucket"', "images: S3 is not part of this version"),
+        (ONE + '[images]\nttl = "0s"', "images: ttl must be longer than nothing"),
+        (ONE + '[images]\nttl = "for ever"', "images.ttl: "),
+        (ONE + '[images]\nlink_ttl = "0s"', "images: link_ttl must be longer than nothing"),
+        (ONE + '[images]\nmax_bytes = "0B"', "images: max_bytes must be at least 1"),
+        (ONE + '[images]\naccel = "internal/"', "images: accel must be the path of an internal location"),
+        (ONE + '[images]\naccel = "/../"\n', "images: accel must be the path of an internal location"),
         (ONE + '[keys.a]\nsecret = "env:AZURE_KEY"\ngroup = "g"', "keys.a.group: no such group 'g'; there are none"),
         (ONE + '[keys.a]\nsecret = "env:AZURE_KEY"\nendpoints = ["files"]', "keys.a.endpoints[0]: expected"),
         (ONE + '[keys."a b"]\nsecret = "env:AZURE_KEY"', 'keys."a b": a name is made of letters, digits'),
@@ -678,6 +693,24 @@ def test_a_proxy_of_the_environment_that_is_none_is_complained_of(said: Callable
 def test_a_proxy_with_a_password_is_kept_secret(read: Callable[..., Config]) -> None:
     config = read(ONE + 'proxy = "env:A_PROXY"\n', A_PROXY=f"http://u:{KEY}@h")
     assert KEY not in repr(config)
+
+
+# --- Pictures
+
+
+def test_pictures_are_kept_where_the_config_says_so(read: Callable[..., Config], tmp_path: Path) -> None:
+    assert read(ONE).images is None
+    assert read(ONE + "[images]\n").images == ImagesTable(f"file:{tmp_path}/state/images")
+    config = read(ONE + '[images]\nurl = "file:/srv/x"\nttl = "forever"\nmax_bytes = "1GiB"\naccel = "/in/ter/"\n')
+    assert config.images == ImagesTable("file:/srv/x", "forever", 2**30, accel="/in/ter/")
+    assert config.images is not None and config.images.path == Path("/srv/x")
+
+
+def test_a_route_that_rehosts_needs_no_table(read: Callable[..., Config]) -> None:
+    text = f'{ONE}[plugins.r]\nuse = "{HERE}:Rehost"\n'
+    assert read(text + '[[routes]]\nmatch = "* /v1/*"\nchain = []\n').images is None
+    images = read(text + '[[routes]]\nmatch = "* /v1/*"\nchain = ["r"]\n').images
+    assert images is not None and images.url.endswith("/state/images")
 
 
 # --- Keys and credentials
