@@ -162,7 +162,7 @@ class ImagesTable:
             raise ValueError('S3 is not part of this version; url must be "file:PATH"')
         if not self.url.startswith("file:") or self.url == "file:" or "\0" in self.url:
             raise ValueError('url must be "file:PATH"')
-        if self.accel and not re.fullmatch(r"/([A-Za-z0-9._~-]+/)+", self.accel):
+        if self.accel and not re.fullmatch(r"/([A-Za-z0-9_-][A-Za-z0-9._~-]*/)+", self.accel):
             raise ValueError('accel must be the path of an internal location of nginx, such as "/internal/"')
         _longer_than_nothing(self, "link_ttl", *(() if self.ttl == "forever" else ("ttl",)))
         _at_least_one(self, *(("max_bytes",) if self.max_bytes is not None else ()))

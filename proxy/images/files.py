@@ -126,15 +126,16 @@ class Files:
         return f"blobs/{sha256[:2]}/{sha256}"
 
     def shard(self, begins: str) -> list[Blob]:
-        """The pictures whose sum begins with these two digits. Raises ImageStoreError."""
+        """The pictures whose sum begins with this digit. Raises ImageStoreError."""
 
         def listed() -> list[Blob]:
             found = []
-            with os.scandir(self._blobs / begins) as entries:
-                for entry in entries:
-                    with suppress(FileNotFoundError):
-                        stat = entry.stat(follow_symlinks=False)
-                        found.append(Blob(entry.name, stat.st_size, stat.st_mtime))
+            for folder in self._blobs.glob(f"{begins}?"):
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        with suppress(FileNotFoundError):
+                            stat = entry.stat(follow_symlinks=False)
+                            found.append(Blob(entry.name, stat.st_size, stat.st_mtime))
             return found
 
         with suppress(FileNotFoundError):

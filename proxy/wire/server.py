@@ -317,26 +317,29 @@ class Delivery:
         await pour(put, drained)
 
     async def _send(self, body: FileBody) -> None:
-        """From file to socket, in the kernel; where that can't be (TLS, uvloop), the file is read by a thread."""
-        transport, loop = self._transport, asyncio.get_running_loop()
+        """From file to socket; while the kernel sends nobody reads, so nobody else notices a client that leaves."""
         try:
-            while self.delivered < body.length:
-                if transport is None or transport.is_closing():
-                    raise ConnectionResetError("the client left")
-                count = min(SENT, body.length - self.delivered)
-                async with asyncio.timeout(SLOWEST):
-                    self.delivered += await loop.sendfile(
-                        transport, body.file, body.offset + self.delivered, count, fallback=False
-                    )
-        except (RuntimeError, NotImplementedError):  # what asyncio and uvloop say where it can't be
-            async for piece in body.rest(self.delivered):
-                self._put(piece)
-                self.delivered += len(piece)
-                await self._taken()
-        except (ConnectionError, TimeoutError) as error:  # while the kernel sends nobody reads, and sees who leaves
+            try:
+                await self._send_by_kernel(body)
+            except (RuntimeError, NotImplementedError):  # what asyncio and uvloop say where it can't be: TLS, uvloop
+                async for piece in body.rest(self.delivered):
+                    self._put(piece)
+                    self.delivered += len(piece)
+                    await self._taken()
+        except (ConnectionError, TimeoutError) as error:
             self._exchange.left = True
             raise ConnectionResetError("the client left, or took nothing for too long") from error
         await body.aclose()
+
+    async def _send_by_kernel(self, body: FileBody) -> None:
+        transport, loop = self._transport, asyncio.get_running_loop()
+        while (at := self.delivered) < body.length:
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the client left")
+            async with asyncio.timeout(SLOWEST):
+                self.delivered += await loop.sendfile(
+                    transport, body.file, body.offset + at, min(SENT, body.length - at), fallback=False
+                )
 
     async def _iterate(self, body: Body, *, chunked: bool) -> None:
         declared = body.length
