@@ -87,7 +87,7 @@ class Collector:
         done = Round()
         now = self._clock.wall()
         counted = (await self._store.add(Add(BYTES, 0))).values[0]
-        done.abandoned = await asyncio.to_thread(self._files.sweep, now)
+        done.abandoned = await asyncio.to_thread(self._files.sweep)
         for begins in SHARDS:
             for blob in await self._shard(begins, now):
                 if blob.written < now - GRACE and await self.drop(blob.sha256):

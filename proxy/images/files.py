@@ -22,7 +22,6 @@ T = TypeVar("T")
 
 # For the owner and the group: with a group of its own nginx can read what it is to send (`accel`).
 FOLDER, FILE = 0o750, 0o640
-YOUNG = 60.0  # seconds in which a spool may be made and not locked yet
 
 
 class Blob(NamedTuple):
@@ -65,18 +64,22 @@ class Files:
         path = self._spool / secrets.token_hex(16)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
         try:
-            descriptor = os.open(path, flags, FILE)
+            temp = Temp(path, os.open(path, flags, FILE))
         except FileNotFoundError:
             for folder in (self.folder, self._spool, self._blobs):
                 folder.mkdir(FOLDER, parents=True, exist_ok=True)
-            descriptor = os.open(path, flags, FILE)
+            temp = Temp(path, os.open(path, flags, FILE))
         try:
             # The kernel lets go of it when the process dies, however it dies: then anybody may clear the file away.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(temp.descriptor, fcntl.LOCK_EX)
+            swept = os.fstat(temp.descriptor).st_nlink == 0  # before we had the lock
         except BaseException:
-            self.discard(Temp(path, descriptor))
+            self.discard(temp)
             raise
-        return Temp(path, descriptor)
+        if swept:
+            os.close(temp.descriptor)
+            return self.create()
+        return temp
 
     def discard(self, temp: Temp) -> None:
         """Forget a file that is not wanted, or is in its place by now."""
@@ -142,18 +145,16 @@ class Files:
             return self._guarded(listed)
         return []
 
-    def sweep(self, now: float) -> int:
+    def sweep(self) -> int:
         """Clear away what killed processes have left half written; how many files. Raises ImageStoreError."""
-        return self._guarded(lambda: sum([self._swept(path, now) for path in self._spool.glob("*")]))
+        return self._guarded(lambda: sum([self._swept(path) for path in self._spool.glob("*")]))
 
-    def _swept(self, path: Path, now: float) -> bool:
+    def _swept(self, path: Path) -> bool:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
-            if now - os.fstat(descriptor).st_mtime < YOUNG:
-                return False
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
             return True

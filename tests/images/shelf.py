@@ -21,11 +21,13 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @asynccontextmanager
-async def shelf(folder: Path, clock: TurnedClock | None = None, **rules: Any) -> AsyncIterator[Images]:
+async def shelf(
+    folder: Path, clock: TurnedClock | None = None, *, threads: int = 4, **rules: Any
+) -> AsyncIterator[Images]:
     """Pictures in FOLDER/images, their names in FOLDER/store.db."""
     clock = clock if clock is not None else TurnedClock()
     store = SQLiteStore(folder / "store.db", clock)
-    pool = ThreadPoolExecutor(4)
+    pool = ThreadPoolExecutor(threads)
     try:
         yield Images(Rules(folder / "images", **rules), store, clock, pool)
     finally:

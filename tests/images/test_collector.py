@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.images.collector import BYTES, EVERY, FIRST, GRACE, JITTER, SOON, Collector
+from proxy.images.files import Files
 from proxy.model.store import Add
 from proxy.testkit import TurnedClock
 from proxy.testkit.watch import LogKept
@@ -101,6 +102,36 @@ async def test_while_somebody_puts_a_picture_in_its_place_nobody_takes_one_away(
         assert await deleting and not blobs(images)
 
 
+async def test_while_one_is_taken_away_the_same_waits_for_its_place(tmp_path: Path) -> None:
+    async with shelf(tmp_path, threads=1) as images:
+        old = await keep(images, png())
+        await images.index.delete(old.name)
+        with images.files.alone() as alone:
+            assert alone and not await images.index.needed(old.sha256)
+            keeping = asyncio.ensure_future(keep(images, png()))
+            while not await references(images):
+                await asyncio.sleep(0)
+            free = asyncio.get_running_loop().run_in_executor(images._pool, bool)
+            done, _ = await asyncio.wait({free}, timeout=0.2)
+            assert not done  # the one thread stands before the lock
+            images.files.remove(old.sha256)
+        assert await content(images, (await keeping).name) == png()
+
+
+async def test_a_reference_is_left_alone_until_its_name_can_have_come(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with shelf(tmp_path, clock) as images:
+        stored = await keep(images, png())
+        await images.index.delete(stored.name)
+        os.utime(images.files.path(stored.sha256), (1, 1))
+        await images.index.refer(stored.sha256, stored.name, None)
+        clock.turn(GRACE - 1)
+        assert (await images.collector.collect()).kept == 1
+        await images.index.put(stored)
+        clock.turn(2)
+        assert (await images.collector.collect()).kept == 1 and await content(images, stored.name) == png()
+
+
 async def test_over_the_cap_the_oldest_go(tmp_path: Path) -> None:
     clock = TurnedClock()
     async with shelf(tmp_path, clock, max_bytes=1000) as images:
@@ -183,3 +214,25 @@ async def test_a_round_that_fails_is_told_of_and_not_the_last(tmp_path: Path) ->
         stop.set()
         images.collector.wanted.set()
         await task
+
+
+async def test_one_who_sweeps_never_takes_a_file_that_is_just_being_made(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.prepare()
+    over = asyncio.Event()
+
+    def make() -> int:
+        try:
+            there = 0
+            for _ in range(1500):
+                temp = files.create()
+                there += os.fstat(temp.descriptor).st_nlink
+                files.discard(temp)
+            return there
+        finally:
+            over.set()
+
+    making = asyncio.ensure_future(asyncio.to_thread(make))
+    while not over.is_set():
+        await asyncio.to_thread(files.sweep)
+    assert await making == 1500 and not list(tmp_path.glob("spool/*"))

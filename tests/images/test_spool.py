@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import tempfile
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,29 @@ async def test_a_task_cancelled_while_it_writes_leaves_nothing(tmp_path: Path) -
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert not spools(images) and not opened(tmp_path / "images")
+
+
+async def test_one_that_is_cancelled_while_it_tidies_up_leaves_nothing_either(tmp_path: Path) -> None:
+    async with shelf(tmp_path, threads=1) as images:
+        loop, held, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+        async def work() -> None:
+            async with images.spool() as spool:
+                spool.write(png(PIECE))
+                [_ async for _ in spool.read()]
+                loop.run_in_executor(images._pool, go.wait)
+                held.set()
+
+        task = asyncio.create_task(work())
+        await held.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(spools(images)) == 1
+        go.set()
+        await loop.run_in_executor(images._pool, bool)
         assert not spools(images) and not opened(tmp_path / "images")
 
 
