@@ -17,19 +17,21 @@ from .signing import Links
 
 PREFIX = "/files/"
 DAY = 86400
-MEDIA: dict[ImageType, str] = {
-    "png": "image/png",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-    "gif": "image/gif",
-    "svg": "image/svg+xml",
+BELIEVED = 2.0  # seconds that a name is believed without asking again, as a key is: what is deleted is gone by then
+NAMES = 1024  # that are remembered
+MEDIA: dict[ImageType, bytes] = {
+    "png": b"image/png",
+    "jpeg": b"image/jpeg",
+    "webp": b"image/webp",
+    "gif": b"image/gif",
+    "svg": b"image/svg+xml",
 }
 # Whatever a picture pretends to be: no guessing, no script, no frame, and other sites may show it.
-HARMLESS = {
-    "x_content_type_options": "nosniff",
-    "content_security_policy": "default-src 'none'; sandbox",
-    "cross_origin_resource_policy": "cross-origin",
-}
+HARMLESS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; sandbox"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+)
 RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
 TAG = re.compile(r'\s*(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 
@@ -53,6 +55,7 @@ class Serving:
         self._log = log
         self._links = links
         self._accel = accel
+        self._known: dict[str, tuple[Stored, float]] = {}  # and since when, on the clock that never steps back
 
     async def __call__(self, request: Request) -> Response:
         """The picture that the target names. Raises Rejected."""
@@ -68,30 +71,50 @@ class Serving:
         if not NAME.fullmatch(name):
             raise _unknown()
         until = self._signed_until(name, query)
-        stored = await self._find(name)
+        stored = await self._look_up(name)
         if stored is None:
             raise _unknown()
         headers = self._headers(stored, until)
         if self._accel is not None:
             # The front server reads the file and the request's conditions: it knows what it sends.
             accel = quote(self._accel(stored))
-            return Response(200, headers.replaced(x_accel_redirect=accel, content_length="0"), EMPTY, reason=b"OK")
+            headers += [(b"x-accel-redirect", accel.encode()), (b"content-length", b"0")]
+            return Response(200, Headers(headers), EMPTY, reason=b"OK")
         tag = f'"{stored.sha256}"'
-        headers = headers.replaced(etag=tag, accept_ranges="bytes")
+        headers += [(b"etag", tag.encode()), (b"accept-ranges", b"bytes")]
         if _holds(request, tag):
-            return Response(304, headers, EMPTY, reason=b"Not Modified")
+            return Response(304, Headers(headers), EMPTY, reason=b"Not Modified")
         part = _part(request, stored.size, tag)
         body = await self._open(stored)
         if body is None:
             self._log.error("image_missing", name=name[:4], sha256=stored.sha256[:8])
             raise _unknown()
         if part is None:
-            return Response(200, headers.replaced(content_length=str(stored.size)), body, reason=b"OK")
+            headers.append((b"content-length", b"%d" % stored.size))
+            return Response(200, Headers(headers), body, reason=b"OK")
         first, last = part
-        headers = headers.replaced(
-            content_length=str(last - first + 1), content_range=f"bytes {first}-{last}/{stored.size}"
-        )
-        return Response(206, headers, FileBody(body.file, first, last - first + 1), reason=b"Partial Content")
+        length = last - first + 1
+        headers += [
+            (b"content-length", b"%d" % length),
+            (b"content-range", b"bytes %d-%d/%d" % (first, last, stored.size)),
+        ]
+        return Response(206, Headers(headers), FileBody(body.file, first, length), reason=b"Partial Content")
+
+    async def _look_up(self, name: str) -> Stored | None:
+        known = self._known.pop(name, None)
+        if known is not None:
+            stored, since = known
+            over = stored.expires is not None and stored.expires <= self._clock.wall()
+            if not over and self._clock.now() - since < BELIEVED:
+                self._known[name] = known
+                return stored
+        asked = self._clock.now()
+        found = await self._find(name)
+        if found is not None:
+            self._known[name] = found, asked
+            if len(self._known) > NAMES:
+                del self._known[next(iter(self._known))]
+        return found
 
     def _signed_until(self, name: str, query: str) -> float | None:
         """When the link ends; None where links don't. Raises Rejected for one that is not ours, or over."""
@@ -106,7 +129,7 @@ class Serving:
             )
         return until
 
-    def _headers(self, stored: Stored, until: float | None) -> Headers:
+    def _headers(self, stored: Stored, until: float | None) -> list[tuple[bytes, bytes]]:
         now = self._clock.wall()
         ends = [end - now for end in (stored.expires, until) if end is not None]
         age = max(0, int(min([DAY, *ends])))
@@ -115,12 +138,12 @@ class Serving:
             cache += ", immutable"
         # An SVG is a document that can hold a script: it is to be saved, or shown by a page in <img>.
         shown = "inline" if stored.type != "svg" else "attachment"
-        return Headers.of(
-            content_type=MEDIA[stored.type],
-            cache_control=cache,
-            content_disposition=f'{shown}; filename="{stored.name}"',
-            **HARMLESS,
-        )
+        return [
+            (b"content-type", MEDIA[stored.type]),
+            (b"cache-control", cache.encode()),
+            (b"content-disposition", f'{shown}; filename="{stored.name}"'.encode()),
+            *HARMLESS,
+        ]
 
 
 def _unknown() -> ProxyError:

@@ -33,8 +33,8 @@ from .internals import (
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TOGETHER = 2**14  # a body up to this size is written in one piece with its head
-SENT = 2**20  # bytes of a file that the kernel is given at a time
-SLOWEST = 300.0  # seconds that a client may take for these
+SENT = 2**21  # bytes of a file that the kernel is given at a time
+SLOWEST = 600.0  # seconds that a client may take for these
 VERSIONS = ((1, 1), (1, 0))
 BODILESS = frozenset((204, 304))
 # Refused before there was a route: read differently by others, for a tunnel whose bytes may follow, or while we stop.

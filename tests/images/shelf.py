@@ -20,6 +20,16 @@ from proxy.testkit import TurnedClock
 ROOT = Path(__file__).parent.parent.parent
 
 
+class StandingClock(TurnedClock):
+    """One that does not run by itself, so that what is over is so for certain."""
+
+    def wall(self) -> float:
+        return 1e9 + self._ahead
+
+    def now(self) -> float:
+        return self._ahead
+
+
 @asynccontextmanager
 async def shelf(
     folder: Path, clock: TurnedClock | None = None, *, threads: int = 4, **rules: Any

@@ -19,24 +19,13 @@ from proxy.images.base import Images
 from proxy.images.collector import GRACE
 from proxy.images.index import LONGER, new_name
 from proxy.model.images import Stored
-from proxy.testkit import TurnedClock
 
 from .pictures import png
-from .shelf import blobs, content, keep, references, shelf
+from .shelf import StandingClock, blobs, content, keep, references, shelf
 
 T = TypeVar("T")
 CONTENTS = st.integers(0, 2)
 LIVES = st.sampled_from([60.0, 3600.0, "forever"])
-
-
-class StandingClock(TurnedClock):
-    """One that does not run by itself, so that what is over is so for certain."""
-
-    def wall(self) -> float:
-        return 1e9 + self._ahead
-
-    def now(self) -> float:
-        return self._ahead
 
 
 class Shelf(RuleBasedStateMachine):

@@ -11,6 +11,7 @@ from proxy.testkit import RawClient, TurnedClock, serve
 
 from .asking import CHAIN, DATA, TAG, code, get, house, kept
 from .pictures import SVG, jpeg, png
+from .shelf import StandingClock
 
 
 async def test_a_picture_is_served_as_harmless_as_can_be() -> None:
@@ -246,3 +247,24 @@ async def test_a_file_that_is_gone_or_cut_is_told_to_the_operator() -> None:
         assert code(await get(served, told["path"])) == (404, "file_not_found")
         missing = [line for line in served.log if line["event"] == "image_missing"]
         assert [line["sha256"] for line in missing] == [told["sha256"][:8]] * 2
+
+
+async def test_a_name_is_believed_for_a_moment_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.images.serving.NAMES", 2)
+    clock = StandingClock()
+    async with house(clock=clock) as served:
+        told = [await kept(served, png(200, seed=n), TTL="100") for n in range(3)]
+        for one in told:
+            assert (await get(served, one["path"])).status == 200
+        assert code(await get(served, "/files/" + "a" * 26 + ".png")) == (404, "file_not_found")
+        images = served.house.state.images(served.house.config)
+        for one in told:
+            await images.index.delete(one["name"])
+        # The first has been forgotten for the third; the others were asked for a moment ago.
+        assert [(await get(served, one["path"])).status for one in told] == [404, 200, 200]
+        clock.turn(2)
+        assert [(await get(served, one["path"])).status for one in told] == [404, 404, 404]
+        over = await kept(served, TTL="1.5")
+        assert (await get(served, over["path"])).status == 200
+        clock.turn(1.6)
+        assert (await get(served, over["path"])).status == 404
