@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
@@ -11,12 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ..model.body import Body
 from ..model.errors import ProxyError
-from ..model.file import FileBody
 from ..model.images import ImageStoreError, Lifetime, Stored
 from ..model.services import Clock, Services
 from ..model.store import Store, StoreError
-from .collector import Collector
+from .blobs import Blobs, Folder
+from .collector import GRACE, Collector
 from .files import Files
 from .index import Index, new_name
 from .signing import Links
@@ -37,14 +37,18 @@ class Rules:
 
 
 class Images:
-    """Pictures in a folder, their names in the store. `rules` is None where the config has no place for any."""
+    """Pictures in a folder or in S3, names in the store. `rules` is None where the config has no place for any."""
 
-    def __init__(self, rules: Rules | None, store: Store, clock: Clock, pool: Executor) -> None:
+    def __init__(
+        self, rules: Rules | None, store: Store, clock: Clock, pool: Executor, blobs: Blobs | None = None
+    ) -> None:
         self.rules = rules
-        self.files = Files(rules.folder if rules is not None else Path())
+        self.files = Files(rules.folder if rules is not None else Path(), lasting=blobs is None)
+        # Not given: whole pictures stay in the folder. Else only those on their way in lie there.
+        self.blobs: Blobs = blobs if blobs is not None else Folder(self.files)
         self.index = Index(store, clock)
         self.collector = Collector(
-            self.index, self.files, store, clock, max_bytes=None if rules is None else rules.max_bytes
+            self.index, self.blobs, self.files, store, clock, max_bytes=None if rules is None else rules.max_bytes
         )
         self._store = store
         self.clock = clock
@@ -52,12 +56,13 @@ class Images:
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
-        """See that the folder can be used, and clear away what is over from time to time."""
+        """See that the place can be used, and clear away what is over from time to time."""
         if self.rules is None:
             yield
             return
         try:
             await asyncio.to_thread(self.files.prepare)
+            await self.blobs.prepare()
         except ImageStoreError as error:
             # The disk may have room again soon, and what needs no pictures is to be served meanwhile.
             services.log.error("images_unusable", folder=str(self.rules.folder), why=error.message)
@@ -90,21 +95,14 @@ class Images:
         stored = await self.find(name)
         return stored if stored is not None and stored.owner == owner else None
 
-    async def body(self, name: str) -> FileBody | None:
+    async def body(self, name: str) -> Body | None:
         """The bytes of that picture."""
         stored = await self.index.get(name)
-        return None if stored is None else await self.opened(stored)
+        return None if stored is None else await self.opened(stored, 0, stored.size)
 
-    async def opened(self, stored: Stored) -> FileBody | None:
-        """Its bytes; None when they are gone, or not as many as there were. Raises ImageStoreError."""
-        # Here and not in a thread, as with nginx: it is a disk on which the server itself reads (see docs/images.md).
-        file = self.files.open(stored.sha256)
-        if file is None:
-            return None
-        if os.fstat(file.fileno()).st_size != stored.size:
-            file.close()
-            return None
-        return FileBody(file, 0, stored.size)
+    async def opened(self, stored: Stored, first: int, length: int) -> Body | None:
+        """Its bytes from there on; None when they are gone, or not as many as there were. Raises ImageStoreError."""
+        return await self.blobs.open(stored.sha256, stored.size, first, length)
 
     async def delete(self, name: str) -> bool:
         """End a name, and the bytes with their last name."""
@@ -131,11 +129,14 @@ class Images:
             owner=spool.owner,
             request=spool.request,
         )
-        assert spool.temp is not None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE + self.blobs.patience):
                 await self.index.refer(sha256, stored.name, seconds)
-                await spool.run(self.files.place, spool.temp, sha256)
+                await self.blobs.put(spool, sha256, picture.type)
+                if self.clock.wall() - now > GRACE / 2:
+                    # This process, or its machine, has stood still. By now its reference may have been taken for one
+                    # that was left behind by who was killed.
+                    raise ImageStoreError("The store of pictures can't be used: it took too long.")
                 await self.index.put(stored)
                 if rules.max_bytes is not None:
                     await self.collector.count(size)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..model.errors import ProxyError
 from ..model.services import Clock, Log
 from ..model.store import Add, Store
+from .blobs import Blobs
 from .files import Blob, Files
 from .index import Index
 
@@ -20,7 +19,6 @@ JITTER = 0.2  # a part of either, lest all processes come at once
 SOON = 5.0  # seconds between two rounds where there is too much
 GRACE = 600.0  # seconds in which bytes without a reference are left alone: a folder may have been put back by a backup
 ROOM = 0.9  # of max_bytes is left when there was too much, so that not every picture costs a round
-AGAIN = 0.005  # seconds before another try where somebody is putting a picture in its place
 SHARDS = "0123456789abcdef"  # a round takes those with the same first digit together: in a sixteenth of the memory
 LEASES, BYTES = "leases", "images.bytes"
 
@@ -40,10 +38,13 @@ class Round:
 class Collector:
     """Clears away by listing what there is: it believes no count."""
 
-    def __init__(self, index: Index, files: Files, store: Store, clock: Clock, *, max_bytes: int | None) -> None:
+    def __init__(
+        self, index: Index, blobs: Blobs, files: Files, store: Store, clock: Clock, *, max_bytes: int | None
+    ) -> None:
         self.wanted = asyncio.Event()  # there is too much, or the end has come
         self._index = index
-        self._files = files
+        self._blobs = blobs
+        self._files = files  # those on their way in, wherever the whole ones lie
         self._store = store
         self._clock = clock
         self._max_bytes = max_bytes
@@ -103,19 +104,12 @@ class Collector:
         return done
 
     async def drop(self, sha256: str) -> bool:
-        """Take these bytes away unless a name needs them; whether they are gone.
-
-        Nobody else can put the same in their place meanwhile, and who is going to has written a reference before.
-        """
-        async with self._alone():
-            if await self._index.needed(sha256):
-                return False
-            await asyncio.to_thread(self._files.remove, sha256)
-            return True
+        """Take these bytes away unless a name needs them; whether they are gone."""
+        return await self._blobs.drop(sha256, self._index.needed)
 
     async def _shard(self, begins: str, now: float) -> list[Blob]:
         """The bytes there, of which those with a reference that leads to a name count as new."""
-        blobs = {blob.sha256: blob for blob in await asyncio.to_thread(self._files.shard, begins)}
+        blobs = {blob.sha256: blob for blob in await self._blobs.shard(begins)}
         async for page in self._index.references(begins):
             names = await asyncio.gather(*[self._index.get(name) for _, name, _ in page])
             for (sha256, name, since), stored in zip(page, names, strict=True):
@@ -144,12 +138,3 @@ class Collector:
                 done.kept_bytes -= size
                 done.removed += 1
                 done.removed_bytes += size
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        while True:
-            with self._files.alone() as alone:
-                if alone:
-                    yield
-                    return
-            await asyncio.sleep(AGAIN)

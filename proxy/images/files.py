@@ -47,8 +47,9 @@ def translated(error: OSError) -> ImageStoreError:
 class Files:
     """A folder of pictures on this machine; several processes may share it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, lasting: bool = True) -> None:
         self.folder = folder
+        self.lasting = lasting  # whether whole pictures stay here, too
         self._spool = folder / "spool"
         self._blobs = folder / "blobs"
 
@@ -66,7 +67,7 @@ class Files:
         try:
             temp = Temp(path, os.open(path, flags, FILE))
         except FileNotFoundError:
-            for folder in (self.folder, self._spool, self._blobs):
+            for folder in (self.folder, self._spool):
                 folder.mkdir(FOLDER, parents=True, exist_ok=True)
             temp = Temp(path, os.open(path, flags, FILE))
         try:
@@ -97,7 +98,8 @@ class Files:
             try:
                 temp.path.rename(path)
             except FileNotFoundError:
-                path.parent.mkdir(FOLDER, exist_ok=True)
+                for folder in (self._blobs, path.parent):
+                    folder.mkdir(FOLDER, exist_ok=True)
                 temp.path.rename(path)
 
     @contextmanager

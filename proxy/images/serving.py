@@ -6,9 +6,8 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
-from ..model.body import EMPTY
+from ..model.body import EMPTY, Body
 from ..model.errors import ProxyError, Rejected
-from ..model.file import FileBody
 from ..model.images import ImageType, Stored
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock, Log
@@ -42,7 +41,7 @@ class Serving:
     def __init__(
         self,
         find: Callable[[str], Awaitable[Stored | None]],
-        open: Callable[[Stored], Awaitable[FileBody | None]],
+        open: Callable[[Stored, int, int], Awaitable[Body | None]],
         clock: Clock,
         log: Log,
         *,
@@ -85,20 +84,19 @@ class Serving:
         if _holds(request, tag):
             return Response(304, Headers(headers), EMPTY, reason=b"Not Modified")
         part = _part(request, stored.size, tag)
-        body = await self._open(stored)
+        first, last = part or (0, stored.size - 1)
+        body = await self._open(stored, first, last - first + 1 if request.method == "GET" else 0)
         if body is None:
             self._log.error("image_missing", name=name[:4], sha256=stored.sha256[:8])
             raise _unknown()
         if part is None:
             headers.append((b"content-length", b"%d" % stored.size))
             return Response(200, Headers(headers), body, reason=b"OK")
-        first, last = part
-        length = last - first + 1
         headers += [
-            (b"content-length", b"%d" % length),
+            (b"content-length", b"%d" % (last - first + 1)),
             (b"content-range", b"bytes %d-%d/%d" % (first, last, stored.size)),
         ]
-        return Response(206, Headers(headers), FileBody(body.file, first, length), reason=b"Partial Content")
+        return Response(206, Headers(headers), body, reason=b"Partial Content")
 
     async def _look_up(self, name: str) -> Stored | None:
         known = self._known.pop(name, None)

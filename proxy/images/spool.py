@@ -87,6 +87,11 @@ class Spooling:
         for piece in tuple(self._pieces):
             yield piece
 
+    def pread(self, at: int, count: int) -> bytes:
+        """Bytes of the file, for a thread that sends it elsewhere; none when the spool has been left."""
+        with self._alone:
+            return os.pread(self.temp.descriptor, count, at) if self.temp else b""
+
     async def aclose(self) -> None:
         """Leave nothing behind but what was kept."""
         self._ended = True
@@ -134,7 +139,8 @@ class Spooling:
                 assert self.temp is not None
                 # Before it gets its name: after a power cut a name leads to all of a picture or, where the cut took
                 # the folder's entry or the index's, to nothing. Neither of these is waited for.
-                os.fdatasync(self.temp.descriptor)
+                if self._files.lasting:
+                    os.fdatasync(self.temp.descriptor)
             except OSError as error:
                 return error, None
             return None, picture
