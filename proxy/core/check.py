@@ -23,6 +23,8 @@ def whole(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str,
     _names(reader, config, raw, routes)
     if config.server.loop == "uvloop" and find_spec("uvloop") is None:
         reader.complain("server.loop", "uvloop is not installed; pip install 'framegate[speed]'")
+    if config.images is not None and config.images.bucket is not None and find_spec("aiobotocore") is None:
+        reader.complain("images.url", "pictures in S3 need aiobotocore, which is missing; pip install 'framegate[s3]'")
     for name, upstream in config.upstreams.items():
         try:
             proxies.find(upstream.proxy, upstream.base_url, reader.environ)

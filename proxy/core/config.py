@@ -244,7 +244,7 @@ def _read(
         _server(file.server, folder, check.table(raw, "server")),
         file.admin,
         store,
-        _images(file.images, folder, plugins, routes),
+        _images(file.images, folder, store, plugins, routes),
         file.upstreams,
         file.keys,
         file.groups,
@@ -269,7 +269,11 @@ def _store(store: StoreTable | Any, folder: Path) -> StoreTable:
 
 
 def _images(
-    images: ImagesTable | None, folder: Path, plugins: dict[str, PluginTable], routes: dict[str, RouteTable]
+    images: ImagesTable | None,
+    folder: Path,
+    store: StoreTable,
+    plugins: dict[str, PluginTable],
+    routes: dict[str, RouteTable],
 ) -> ImagesTable | None:
     """The table with its path made whole; the default's where none is given and a route rehosts."""
     if images is None:
@@ -277,6 +281,8 @@ def _images(
         if not any(plugins[name].kind == "rehost" for name in used):
             return None
         images = ImagesTable()
+    if images.bucket is not None:
+        return replace(images, spool=images.spool or store.path.parent / "images")
     return replace(images, url=f"file:{folder / images.path}")
 
 

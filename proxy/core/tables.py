@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from ..model.bucket import Account, Bucket
 from ..model.health import Capability
 from ..model.plugin import Plugin
 from ..model.values import Duration, Secret, Size
@@ -26,6 +27,7 @@ Endpoint = Literal["inference", "stored", "batches", "fine-tuning", "client-secr
 NOT_OURS_TO_SET = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer", "keep-alive")
 )
+LONGEST_PUT = 180.0  # seconds: whoever takes ten minutes is taken for dead, and his picture for nobody's
 MOST_WORKERS = 128  # more is a slip of the finger
 ENVIRONMENT = Plain("env")  # HTTPS_PROXY and its like say what proxy there is
 SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|(^|-)key$", re.IGNORECASE)
@@ -156,21 +158,48 @@ class ImagesTable:
     sign: bool = False
     link_ttl: Duration = 86400.0
     accel: str = ""
+    access_key: Secret | None = None  # with S3 alone, like the three below it; not given: the usual chain finds both
+    secret_key: Secret | None = None
+    spool: Path | None = None  # not given: images, beside the store's file
+    timeout: Duration = 30.0
+    bucket: Bucket | None = field(init=False, default=None)  # None: they lie in a folder
 
     def __post_init__(self) -> None:
         if self.url.startswith("s3://"):
-            raise ValueError('S3 is not part of this version; url must be "file:PATH"')
-        if not self.url.startswith("file:") or self.url == "file:" or "\0" in self.url:
-            raise ValueError('url must be "file:PATH"')
+            self._check_s3()
+        elif not self.url.startswith("file:") or self.url == "file:" or "\0" in self.url:
+            raise ValueError('url must be "file:PATH", or "s3://BUCKET/PREFIX?region=REGION"')
+        else:
+            for name in ("access_key", "secret_key", "spool"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for pictures in S3; these lie in a folder")
         if self.accel and not re.fullmatch(r"/([A-Za-z0-9_-][A-Za-z0-9._~-]*/)+", self.accel):
             raise ValueError('accel must be the path of an internal location of nginx, such as "/internal/"')
         _longer_than_nothing(self, "link_ttl", *(() if self.ttl == "forever" else ("ttl",)))
         _at_least_one(self, *(("max_bytes",) if self.max_bytes is not None else ()))
 
+    def _check_s3(self) -> None:
+        object.__setattr__(self, "bucket", Bucket.parse(self.url))
+        if self.accel:
+            raise ValueError("accel is for a folder: nginx can't read what lies in S3; take it out")
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key are given together, or neither")
+        if not 0 < self.timeout <= LONGEST_PUT:
+            raise ValueError(f"timeout must be longer than nothing, and at most {LONGEST_PUT:g}s")
+
     @property
     def path(self) -> Path:
-        """The folder; whole once the config is read."""
+        """The folder; with S3 that of the pictures on their way in. Whole once the config is read."""
+        if self.bucket is not None:
+            return self.spool or Path("images")
         return Path(self.url.removeprefix("file:"))
+
+    @property
+    def account(self) -> Account | None:
+        """Where in S3 pictures lie, if they do."""
+        if self.bucket is None:
+            return None
+        return Account(self.bucket, self.access_key, self.secret_key, self.timeout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from proxy.core.config import (
 )
 from proxy.core.limit import Limits
 from proxy.core.settings import settings_of
+from proxy.model.bucket import Account, Bucket
 from proxy.openai.failure_rule import Rule
 
 ROOT = Path(__file__).parent.parent.parent
@@ -328,7 +329,35 @@ def test_says_every_complaint_at_once_each_with_its_address(said: Callable[..., 
             "admin.lisen: no such setting; did you mean 'listen'?",
         ),
         (ONE + '[images]\nurl = "/srv/images"', 'images: url must be "file:PATH"'),
-        (ONE + '[images]\nurl = "s3://bucket"', "images: S3 is not part of this version"),
+        (ONE + '[images]\nurl = "s3://bucket"', "images: url names no region; write s3://BUCKET?region="),
+        (ONE + '[images]\nurl = "s3://b?region=r"', "images: url names no bucket (3 to 63 small letters"),
+        (ONE + '[images]\nurl = "s3://bucket/../x?region=r"', "images: the prefix in url is made of letters"),
+        (ONE + '[images]\nurl = "s3://bucket/%2e?region=r"', "images: the prefix in url is made of letters"),
+        (ONE + '[images]\nurl = "s3://u:p@bucket?region=r"', "images: url must not hold a user or a password"),
+        (ONE + '[images]\nurl = "s3://bucket?regoin=r"', "images: url holds a key behind '?' that there is not; did"),
+        (ONE + '[images]\nurl = "s3://bucket?secret=x"', "that there is not; there are region, endpoint, style"),
+        (ONE + '[images]\nurl = "s3://bucket?region=r&region=r"', "images: url gives region twice"),
+        (ONE + '[images]\nurl = "s3://bucket?region="', "images: url gives region without a value"),
+        (ONE + '[images]\nurl = "s3://bucket?region=a/b"', "images: the region in url is made of small letters"),
+        (ONE + '[images]\nurl = "s3://bucket?region=r&style=x"', "images: the style in url is path or virtual"),
+        (ONE + '[images]\nurl = "s3://bucket?endpoint=s3.example.com"', "images: the endpoint in url must be a whole"),
+        (ONE + '[images]\nurl = "s3://bucket?endpoint=http://h:x"', "images: the endpoint in url must be a whole URL"),
+        (ONE + '[images]\nurl = "s3://bucket?endpoint=http://u:p@h"', "images: the endpoint in url must not hold a"),
+        (ONE + '[images]\nurl = "s3://bucket?region=r#x"', "images: url holds a blank, a backslash, a '#' or"),
+        (ONE + '[images]\nurl = "s3://bucket?region=r"\naccel = "/x/"', "images: accel is for a folder: nginx can't"),
+        (
+            ONE + '[images]\nurl = "s3://bucket?region=r"\naccess_key = "env:OPENAI_API_KEY"',
+            "images: access_key and secret_key are given together, or neither",
+        ),
+        (
+            ONE + '[images]\nurl = "s3://bucket?region=r"\naccess_key = "AKIA1"',
+            "images.access_key: a secret is written as",
+        ),
+        (
+            ONE + '[images]\nurl = "s3://bucket?region=r"\ntimeout = "10m"',
+            "images: timeout must be longer than nothing",
+        ),
+        (ONE + '[images]\nspool = "x"', "images: spool is for pictures in S3; these lie in a folder"),
         (ONE + '[images]\nttl = "0s"', "images: ttl must be longer than nothing"),
         (ONE + '[images]\nttl = "for ever"', "images.ttl: "),
         (ONE + '[images]\nlink_ttl = "0s"', "images: link_ttl must be longer than nothing"),
@@ -704,6 +733,34 @@ def test_pictures_are_kept_where_the_config_says_so(read: Callable[..., Config],
     config = read(ONE + '[images]\nurl = "file:/srv/x"\nttl = "forever"\nmax_bytes = "1GiB"\naccel = "/in/ter/"\n')
     assert config.images == ImagesTable("file:/srv/x", "forever", 2**30, accel="/in/ter/")
     assert config.images is not None and config.images.path == Path("/srv/x")
+
+
+def test_pictures_in_s3(read: Callable[..., Config], tmp_path: Path) -> None:
+    images = read(ONE + '[images]\nurl = "s3://bucket.x/a/b/?region=eu-central-1"\ntimeout = "5s"\n').images
+    assert images is not None and images.path == tmp_path / "state/images"
+    assert images.account == Account(Bucket("bucket.x", "a/b/", "eu-central-1", None, "path"), timeout=5.0)
+    keys = 'access_key = "env:A"\nsecret_key = "env:B"\nspool = "here"\n'
+    config = read(f'{ONE}[images]\nurl = "s3://bucket?endpoint=https%3A//h:9/x/"\n{keys}', A=KEY, B=KEY)
+    images = config.images
+    assert images is not None and images.path == tmp_path / "here" and KEY not in repr(config)
+    assert images.account == Account(Bucket("bucket", "", "us-east-1", "https://h:9/x", "path"), *[Secret(KEY)] * 2)
+    for url, style in (
+        ("s3://bucket?region=r", "virtual"),
+        ("s3://bucket?region=r&style=path", "path"),
+        ("s3://bucket?endpoint=http://127.0.0.1:9000", "path"),
+        ("s3://bucket?region=auto&endpoint=https://id.r2.cloudflarestorage.com", "path"),
+        ("s3://bucket?region=oss-cn-hangzhou&endpoint=https://s3.oss-cn-hangzhou.aliyuncs.com", "virtual"),
+        ("s3://bucket-1250000000?region=ap-tokyo&endpoint=https://cos.ap-tokyo.myqcloud.com", "virtual"),
+        ("s3://bucket?endpoint=https://h&style=virtual", "virtual"),
+    ):
+        assert Bucket.parse(url).style == style, url
+
+
+def test_pictures_in_s3_need_a_client(said: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.core.check.find_spec", lambda name: None)
+    assert said(ONE + '[images]\nurl = "s3://bucket?region=r"\n') == [
+        "images.url: pictures in S3 need aiobotocore, which is missing; pip install 'framegate[s3]'"
+    ]
 
 
 def test_a_route_that_rehosts_needs_no_table(read: Callable[..., Config]) -> None:
