@@ -18,6 +18,8 @@ from .model.values import Secret
 if TYPE_CHECKING:
     from .core.config import Config
     from .images.base import Images
+    from .images.s3 import S3
+    from .model.bucket import Account
     from .store.vault import Vault
 
 IMAGE_THREADS = 4  # that write pictures; each is busy for some milliseconds
@@ -37,6 +39,7 @@ class State:
         # Of their own, lest a slow disk keep those waiting who look up names in the default one.
         self._pool = ThreadPoolExecutor(IMAGE_THREADS, "framegate-images")
         self._health: Health | None = None
+        self._buckets: dict[Account, S3] = {}  # connections outlive a reload, and what is being read from them
 
     async def _open(self) -> Store:
         async with self._lock:
@@ -67,12 +70,20 @@ class State:
         from .images.signing import Links
         from .store.vault import masters
 
-        table, rules = config.images, None
+        table, rules, blobs = config.images, None, None
         if table is not None:
             links = Links(masters(self.environ, self._path.parent), ttl=table.link_ttl) if table.sign else None
             base = config.server.public_url.rstrip("/")
             rules = Rules(table.path, table.ttl, table.max_bytes, base, links)
-        return Images(rules, self, self._clock, self._pool)
+            blobs = None if table.account is None else self._bucket(table.account)
+        return Images(rules, self, self._clock, self._pool, blobs)
+
+    def _bucket(self, account: Account) -> S3:
+        if account not in self._buckets:
+            from .images.s3 import S3  # and with it hundreds of modules
+
+            self._buckets[account] = S3(account, self, self._clock)
+        return self._buckets[account]
 
     async def keys(self) -> KeyRing:
         """The stored keys, for an operator."""
@@ -118,6 +129,8 @@ class State:
 
     async def aclose(self) -> None:
         """Close what was opened."""
+        for bucket in self._buckets.values():
+            await bucket.aclose()
         store, self._store = self._store, None
         if store is not None:
             await store.aclose()

@@ -11,9 +11,12 @@ from typing import TypeVar
 from ..core.callers import KeyRing
 from ..core.clock import SystemClock
 from ..core.config import Config, load
-from ..state import State
+from ..core.settings import Kept
+from ..model.values import Secret
+from ..state import State, kept
 
 T = TypeVar("T")
+UNREAD = ("http://", ".unread")
 
 
 class Refused(Exception):
@@ -38,6 +41,13 @@ class Unread(Mapping[str, str]):
         return 0
 
 
+class Known(Unread):
+    """The same, but with the secrets that this environment holds: who looks into a bucket needs those to it."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name) if name.lower().endswith("_proxy") else os.environ.get(name) or _unread(name)
+
+
 def telling(text: str) -> bool:
     """Whether this, typed where a name belongs, looks like the secret itself and must not be repeated."""
     return text.lower().startswith(("sk-", "bearer "))
@@ -50,8 +60,24 @@ def config(file: Path | None) -> Config:
     return load(file, Unread(), kept=lambda _: _unread)
 
 
+def known(file: Path) -> Config:
+    """The config with those of its secrets that can be had."""
+
+    def opened(path: Path) -> Kept:
+        find = kept(os.environ)(path)
+        return lambda name: find(name) or _unread(name)
+
+    return load(file, Known(), kept=opened)
+
+
+def unread(secret: Secret | None) -> str | None:
+    """The name of a secret that could not be had."""
+    text = "" if secret is None else secret.reveal()
+    return text[len(UNREAD[0]) : -len(UNREAD[1])] if text.startswith(UNREAD[0]) and text.endswith(UNREAD[1]) else None
+
+
 def _unread(name: str) -> str:
-    return f"http://{name}.unread"
+    return name.join(UNREAD)
 
 
 def on_state(config: Config, work: Callable[[State], Awaitable[T]], *, makes: bool = False) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,9 +13,8 @@ import orjson
 
 from ..core.config import Config
 from ..images.base import Images
-from ..images.files import Files
 from ..model.images import Stored
-from .ground import Refused, on_state
+from .ground import Refused, known, on_state, unread
 
 T = TypeVar("T")
 SHOWN = ("name", "type", "size", "pixels", "owner", "created", "expires")
@@ -24,8 +22,13 @@ LINE = "{:<31} {:<5} {:>10} {:<11} {:<20} {:<20} {}"  # a name has 31 characters
 
 
 def _on_images(config: Config, work: Callable[[Images], Awaitable[T]]) -> T:
+    if config.images is not None and config.images.access_key is not None and config.path is not None:
+        config = known(config.path)
     if config.images is None:
         raise Refused("no pictures are kept: the config has no [images] table; is --config missing?")
+    for name in ("access_key", "secret_key"):
+        if (missing := unread(getattr(config.images, name))) is not None:
+            raise Refused(f"images.{name}: '{missing}' is not here, and the pictures lie behind it")
     return on_state(config, lambda state: work(state.images(config)))
 
 
@@ -55,7 +58,7 @@ def _images_show(config: Config, options: Namespace) -> None:
         stored = await images.find(_typed(options.name))
         if stored is None:
             raise _no_such(options.name)
-        return stored, str(images.files.path(stored.sha256))
+        return stored, images.blobs.place(stored.sha256)
 
     stored, file = _on_images(config, work)
     told = {**_told(stored), "url": stored.url, "file": file}
@@ -95,7 +98,7 @@ def _images_verify(config: Config, options: Namespace) -> None:
         whole, bad = 0, []
         async for page in images.index.all():
             for stored in page:
-                if why := await asyncio.to_thread(_fault, images.files, stored):
+                if why := await _fault(images, stored):
                     bad.append((stored, why))
                 else:
                     whole += 1
@@ -113,15 +116,19 @@ def _images_verify(config: Config, options: Namespace) -> None:
         raise Refused(f"{_many(len(bad), 'picture')} can't be served; framegate images delete ends their names")
 
 
-def _fault(files: Files, stored: Stored) -> str | None:
+async def _fault(images: Images, stored: Stored) -> str | None:
     """What is wrong with the bytes that a name leads to."""
-    file = files.open(stored.sha256)
-    if file is None:
-        return "its file is missing"
-    with file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != stored.sha256:  # type: ignore[arg-type]
-            return "its file is damaged"
-    return None
+    size = await images.blobs.size(stored.sha256)
+    body = None if size is None else await images.opened(stored, 0, stored.size)
+    if body is None:
+        return "its file is missing" if size is None else "its file is damaged"
+    found = hashlib.sha256()
+    try:
+        async for piece in body:
+            found.update(piece)
+    finally:
+        await body.aclose()
+    return None if found.hexdigest() == stored.sha256 else "its file is damaged"
 
 
 def _told(stored: Stored) -> dict[str, Any]:

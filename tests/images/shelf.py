@@ -13,6 +13,8 @@ from typing import Any
 
 from proxy.images.base import Images, Rules
 from proxy.images.index import REFERENCES
+from proxy.images.s3 import S3
+from proxy.model.bucket import Account
 from proxy.model.images import Lifetime, Stored
 from proxy.store.sqlite import SQLiteStore
 from proxy.testkit import TurnedClock
@@ -32,15 +34,18 @@ class StandingClock(TurnedClock):
 
 @asynccontextmanager
 async def shelf(
-    folder: Path, clock: TurnedClock | None = None, *, threads: int = 4, **rules: Any
+    folder: Path, clock: TurnedClock | None = None, *, threads: int = 4, account: Account | None = None, **rules: Any
 ) -> AsyncIterator[Images]:
-    """Pictures in FOLDER/images, their names in FOLDER/store.db."""
+    """Pictures in FOLDER/images, or in a bucket; their names in FOLDER/store.db."""
     clock = clock if clock is not None else TurnedClock()
     store = SQLiteStore(folder / "store.db", clock)
     pool = ThreadPoolExecutor(threads)
+    bucket = None if account is None else S3(account, store, clock)
     try:
-        yield Images(Rules(folder / "images", **rules), store, clock, pool)
+        yield Images(Rules(folder / "images", **rules), store, clock, pool, bucket)
     finally:
+        if bucket is not None:
+            await bucket.aclose()
         await store.aclose()
         pool.shutdown()
 
