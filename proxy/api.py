@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model.body import EMPTY, Body, Bytes
+from .model.body import EMPTY, Ahead, Body, Bytes
 from .model.errors import (
     BodyConsumed,
     BodyTooLarge,
@@ -20,7 +20,7 @@ from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
-from .model.slots import CALLER, CAPABILITY, STOPPED, Caller, Slot, Slots
+from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Size
@@ -29,16 +29,19 @@ from .openai.models import narrowed
 from .openai.multipart import Part, parts
 from .openai.operation import Operation, Tool, operation
 from .openai.operation_texts import Image, Text, Unseen
-from .openai.rewrite import with_field, without_field
+from .openai.pictures import in_base64
+from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
 
 __all__ = [
     "CALLER",
     "CAPABILITY",
+    "CHANGED",
     "EMPTY",
     "STOPPED",
     "Add",
     "Added",
+    "Ahead",
     "Attempt",
     "Billed",
     "Body",
@@ -73,7 +76,9 @@ __all__ = [
     "Picture",
     "Plugin",
     "ProxyError",
+    "Quoted",
     "Reading",
+    "Rehosting",
     "Rejected",
     "Request",
     "RequestTimeout",
@@ -98,10 +103,12 @@ __all__ = [
     "UpstreamError",
     "Upstreams",
     "endpoint",
+    "in_base64",
     "narrowed",
     "operation",
     "parts",
     "spoken",
     "with_field",
+    "with_strings",
     "without_field",
 ]

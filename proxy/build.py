@@ -144,6 +144,6 @@ def _files(config: Config, images: Images, log: Any) -> Callable[[Request], Awai
 
 def _declared(config: Config) -> list[tuple[Secret, Caller]]:
     return [
-        (key.secret, Caller(name, key.group, name, frozenset(key.endpoints), key.models))
+        (key.secret, Caller(name, key.group, name, frozenset(key.endpoints), key.models, key.rehost))
         for name, key in config.keys.items()
     ]
