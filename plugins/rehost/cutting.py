@@ -132,7 +132,10 @@ class Cutting:
         try:
             async for piece in pieces:
                 self._pass(piece)
-                await self._settle()
+                if self._ahead and self._ahead[0].heavy:
+                    await self._settle(self._ahead[0])
+                if not self._going():
+                    continue
                 async with aclosing(self._ready()) as ready:
                     async for one in ready:
                         yield one
@@ -175,13 +178,23 @@ class Cutting:
             self._ahead.popleft()
         self._held, self._at = data[at - start :], at
 
-    async def _settle(self) -> None:
-        for place in self._ahead:
-            if not place.given_up:
-                try:
-                    await place.settle(self._services.images)
-                except ImageStoreError as error:
-                    self._give_up(place, error)
+    async def _settle(self, place: Place) -> None:
+        try:
+            await place.settle(self._services.images)
+        except ImageStoreError as error:
+            self._give_up(place, error)
+
+    def _going(self) -> bool:
+        """Whether anything may go on: in the middle of a picture, which is most of the time, nothing can."""
+        front = self._out[0] if self._out else None
+        return front is not None and (isinstance(front, bytes) or self._clear(front))
+
+    def _clear(self, front: Place) -> bool:
+        """Whether no more need come before the picture goes on, or the store is to be waited for.
+
+        Alone in a stream it is waited for: nobody knows when the next event comes.
+        """
+        return front.decided or self._waiting > BEHIND or (self._stream and front.clear)
 
     async def _ready(self, *, over: bool = False) -> AsyncGenerator[bytes]:
         """What can go on now."""
@@ -194,8 +207,7 @@ class Cutting:
                     yield front
                 continue
             if not front.decided:
-                # Alone in a stream the store is waited for: nobody knows when the next event comes.
-                if not (over or self._waiting > BEHIND or (self._stream and front.clear)):
+                if not (over or self._clear(front)):
                     return
                 await front.decide()
             if not self._without_null(front, over=over):

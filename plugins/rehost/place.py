@@ -125,6 +125,11 @@ class Place:
             index = max(index, end)
         return index - first
 
+    @property
+    def heavy(self) -> bool:
+        """Whether something of it should lie in a file, or be on the way there."""
+        return self._long is not None or len(self._rest) > HELD
+
     async def settle(self, images: ImageStore) -> None:
         """Have what is held lie in a file where it is long. Raises ImageStoreError."""
         if len(self._rest) > HELD:
