@@ -26,7 +26,9 @@ mode = "always"
 match = "* /v1/*"
 chain = ["rehost"]
 """
-ASK = b"POST /v1/images/generations HTTP/1.1\r\nHost: me\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+ASK = (
+    b"POST /v1/images/generations HTTP/1.1\r\nHost: me\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+)
 BEFORE, AFTER = b'{"created":1,"data":[{"b64_json":"', b'"}]}'
 
 
