@@ -27,6 +27,7 @@ class Does(Plugin):
 
 
 async def fetches(services, response: Response) -> Response:
+    await response.aclose()
     async with services.remote.open(URL, upstream="main", limit=9) as fetched:
         told = f"{fetched.media} {fetched.length} ".encode()
         return response.with_body(told + b"".join([piece async for piece in fetched]))
