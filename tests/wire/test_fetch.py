@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import socket
 import ssl
 import traceback
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -516,12 +518,13 @@ async def test_an_answer_that_is_none_is_not_asked_for_again(cdn: ScriptedUpstre
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+CUT = HEAD + b"Content-Length: 1000\r\n\r\nhalf"
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        HEAD + b"Content-Length: 1000\r\n\r\nhalf",
+        CUT,
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\nha",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nzzz\r\nhalf\r\n0\r\n\r\n",
@@ -783,6 +786,27 @@ async def test_who_leaves_early_hangs_up(cdn: ScriptedUpstream) -> None:
         await slow.gone.wait()
         with pytest.raises(FetchFailed, match="left already"):
             await anext(fetched)
+
+
+async def test_leaving_waits_for_nobodys_farewell(cdn: ScriptedUpstream) -> None:
+    cdn.script = slow = Slow(START + chunk(b"a"))
+    slow.go()
+    before = sockets()
+    async with fetching(Internet(cdn)) as fetch:
+        async with fetch.open() as fetched:
+            assert await anext(fetched) == b"a"
+            assert len(sockets() - before) == 2  # both ends
+        await asyncio.sleep(0)  # the loop closes in its next round what it hangs up on
+        assert len(sockets() - before) == 1
+
+
+def sockets() -> set[str]:
+    """The sockets that this process has open."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.add(os.readlink(f"/proc/self/fd/{number}"))
+    return {one for one in found if one.startswith("socket:")}
 
 
 async def test_the_end_of_a_generation_hangs_up(cdn: ScriptedUpstream) -> None:
