@@ -14,6 +14,7 @@ from .model.errors import (
 )
 from .model.exchange import Attempt, Client, Exchange, Outcome, Span
 from .model.failure import Billed, Failure, FailureClass, Told
+from .model.fetch import Fetched, FetchFailed, FetchRefused, Remote
 from .model.health import Capability, Health, Standing
 from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored
 from .model.message import Headers, Request, Response
@@ -59,6 +60,9 @@ __all__ = [
     "Failure",
     "FailureClass",
     "Failures",
+    "FetchFailed",
+    "FetchRefused",
+    "Fetched",
     "Forward",
     "Headers",
     "Health",
@@ -80,6 +84,7 @@ __all__ = [
     "Reading",
     "Rehosting",
     "Rejected",
+    "Remote",
     "Request",
     "RequestTimeout",
     "Response",
