@@ -75,7 +75,8 @@ class Rehost(Plugin):
     async def _kept(self, exchange: Exchange, response: Response, reading: Reading) -> Response:
         stream = (response.headers.get("Content-Type") or "").lower().startswith("text/event-stream")
         owner = told(exchange.get(CALLER))
-        cutting = Cutting(self, reading, owner=owner, request=exchange.id, stream=stream)
+        upstream = response.attempt.upstream if response.attempt is not None else None
+        cutting = Cutting(self, reading, owner=owner, request=exchange.id, stream=stream, upstream=upstream)
         reading.images(cutting)
         changed = response.through(cutting.flow)
         if stream:

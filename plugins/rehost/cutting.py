@@ -7,13 +7,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from proxy.api import ImageStoreError, NotAnImage, Picture, ProxyError, Reading
+from proxy.api import FetchFailed, FetchRefused, ImageStoreError, NotAnImage, Picture, ProxyError, Reading
 
 from .place import Place, without_null
 
 if TYPE_CHECKING:
     from . import Rehost
 
+LARGEST = 2**26  # bytes of a picture that is fetched
 BEHIND = 2**16  # bytes behind a picture that may wait for it
 HEAD = 2**16  # bytes before a picture's text that may turn out to belong to it; behind more it stays as it is
 
@@ -21,7 +22,16 @@ HEAD = 2**16  # bytes before a picture's text that may turn out to belong to it;
 class Cutting:
     """One answer. As the taker it is told of each piece before that piece flows; `flow` is what the piece becomes."""
 
-    def __init__(self, settings: Rehost, reading: Reading, *, owner: str | None, request: str, stream: bool) -> None:
+    def __init__(
+        self,
+        settings: Rehost,
+        reading: Reading,
+        *,
+        owner: str | None,
+        request: str,
+        stream: bool,
+        upstream: str | None = None,
+    ) -> None:
         self.decided = False  # what becomes of the first picture
         self.failed: ProxyError | None = None  # the first error
         self._settings = settings
@@ -30,6 +40,7 @@ class Cutting:
         self._owner = owner
         self._request = request
         self._stream = stream
+        self._upstream = upstream
         self._opened: set[Place] = set()
         self._places: dict[Picture, Place] = {}  # told of, and not settled
         self._items: dict[str, Place] = {}  # the final picture of each output item
@@ -88,7 +99,7 @@ class Cutting:
         if picture.bad is not None:
             self._give_up(place, NotAnImage("A picture in the answer can't be read."))
         elif picture.kind in ("final", "partial"):
-            place.work(self._keep(place))
+            self._start(place)
 
     async def settled(self, picture: Picture) -> None:
         """Now it is known what it is."""
@@ -103,7 +114,7 @@ class Cutting:
         if picture.kind == "repeated":
             place.url = await self._earlier(picture)
         elif self.wants(picture):
-            place.work(self._keep(place))
+            self._start(place)
             return
         place.give_up()
 
@@ -114,11 +125,26 @@ class Cutting:
             await first.decide()
         return first.url if first is not None else None
 
+    def _start(self, place: Place) -> None:
+        url = place.picture.url
+        place.work(self._keep(place) if url is None else self._fetch(place, url))
+
     async def _keep(self, place: Place) -> None:
         try:
             place.url = (await place.spool.commit()).url
         except (ImageStoreError, NotAnImage) as error:
             self._give_up(place, error)
+
+    async def _fetch(self, place: Place, url: str) -> None:
+        try:
+            async with self._services.remote.open(url, upstream=self._upstream, limit=LARGEST) as fetched:
+                async for piece in fetched:
+                    place.spool.write(piece)
+                    await place.spool.drained()
+        except (FetchFailed, FetchRefused, ImageStoreError) as error:
+            self._give_up(place, error)
+            return
+        await self._keep(place)
 
     def _give_up(self, place: Place, error: ProxyError) -> None:
         place.give_up(error)

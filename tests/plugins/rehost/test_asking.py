@@ -7,8 +7,9 @@ import re
 import pytest
 
 from plugins.rehost import Rehost
-from proxy.api import CALLER, Caller
+from proxy.api import CALLER, Caller, FetchFailed
 from proxy.testkit import Stage, answer
+from tests.images.pictures import png
 
 from .answers import ASK, JSON, SHAPES, SSE, b64, back, event, partial
 
@@ -188,3 +189,26 @@ async def test_errors_and_answers_that_are_no_json_pass_as_they_are() -> None:
     async with Stage(Rehost(mode="always"), upstream=upstream, settings=IMAGES) as stage:
         for expected in (upstream[0].pieces[0], b"\x89PNG...", b""):
             assert (await stage.play(ASK, json={"prompt": "a"})).body == expected
+
+
+async def test_providers_own_urls_by_choice() -> None:
+    theirs = "https://cdn.example.com/a.png?sig=1"
+    bad = "https://cdn.example.com/gone.png"
+    document = f'{{"data":[{{"url":"{theirs}","x":1}},{{"url":"{bad}"}},{{"url" : "{theirs}"}}]}}'.encode()
+    remote = {theirs: png(5000), bad: FetchFailed("no answer in time", host="cdn.example.com")}
+    for urls in (True, False):
+        rehost = Rehost(mode="always", urls=urls)
+        async with Stage(rehost, upstream=answer(headers=JSON, body=document), settings=IMAGES, remote=remote) as stage:
+            played = await stage.play(ASK, json={"prompt": "a"})
+            if not urls:
+                assert played.body == document and not stage.fetched
+                continue
+            found = [item["url"] for item in played.json()["data"]]
+            assert found[1] == bad and found[0] != found[2]
+            for link in (found[0], found[2]):
+                body = await stage.services.images.body(link.rpartition("/")[2])
+                assert body is not None and await body.read(10**6) == png(5000)
+                await body.aclose()
+            assert re.sub(rb"http://[^\"]*/files/[^\"]*", theirs.encode(), played.body) == document
+            assert played.headers.get("x-framegate-warning") == "fetch_failed"
+            assert "sig=1" not in str(stage.log)
