@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .images.s3 import S3
     from .model.bucket import Account
     from .store.vault import Vault
+    from .wire.fetch import Gate
 
 IMAGE_THREADS = 4  # that write pictures; each is busy for some milliseconds
 Declared = Sequence[tuple[Secret, Caller]]
@@ -40,6 +41,7 @@ class State:
         self._pool = ThreadPoolExecutor(IMAGE_THREADS, "framegate-images")
         self._health: Health | None = None
         self._buckets: dict[Account, S3] = {}  # connections outlive a reload, and what is being read from them
+        self._gate: Gate | None = None
 
     async def _open(self) -> Store:
         async with self._lock:
@@ -100,6 +102,14 @@ class State:
         if self._health is None:
             self._health = Health(self, self._clock, log)
         return self._health
+
+    def gate(self) -> Gate:
+        """How many pictures are fetched at once, by all configs together."""
+        if self._gate is None:
+            from .wire.fetch import Gate
+
+            self._gate = Gate()
+        return self._gate
 
     # --- the store
 
