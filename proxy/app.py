@@ -144,7 +144,6 @@ class House:
         listen = self.config.server.listen
         if self.greeter is not None:
             sockets = bind(listen)
-            self.address = spelled(sockets[0], self.config.scheme)
             self.accept(sockets, Shares(1), 0)
             return
         if listen.path is not None:
@@ -152,10 +151,11 @@ class House:
             self._server = await loop.create_unix_server(self.edge.listener, listen.path, backlog=BACKLOG)
         else:
             self._server = await loop.create_server(self.edge.listener, listen.host, listen.port, backlog=BACKLOG)
-        self.address = spelled(self._server.sockets[0])
+        self.address = self.state.address = spelled(self._server.sockets[0])
 
     def accept(self, sockets: Sequence[socket.socket], shares: Shares, place: int) -> None:
         """Take connections from sockets that listen, as many as the others at their places, until we stop."""
+        self.address = self.state.address = spelled(sockets[0], self.config.scheme)
         listener = self.edge.listener
         self._acceptor = Acceptor(
             sockets,

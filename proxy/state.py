@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class State:
         self._path = config.store.path
         self.environ = environ
         self._clock = clock
+        self.address = ""  # on which the process listens, once it does
         self._lock = asyncio.Lock()
         self._store: Store | None = None
         self._pepper: bytes | None = None
@@ -75,10 +77,14 @@ class State:
         table, rules, blobs = config.images, None, None
         if table is not None:
             links = Links(masters(self.environ, self._path.parent), ttl=table.link_ttl) if table.sign else None
-            base = config.server.public_url.rstrip("/")
+            base = partial(self._base, config.server.public_url.rstrip("/"))
             rules = Rules(table.path, table.ttl, table.max_bytes, base, links)
             blobs = None if table.account is None else self._bucket(table.account)
         return Images(rules, self, self._clock, self._pool, blobs)
+
+    def _base(self, url: str) -> str:
+        """Where links begin. A port that the system chose is known when somebody listens on it."""
+        return self.address if self.address and url.endswith(":0") else url
 
     def _bucket(self, account: Account) -> S3:
         if account not in self._buckets:

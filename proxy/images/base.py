@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ class Rules:
     folder: Path
     ttl: Lifetime = 30 * 86400.0  # seconds
     max_bytes: int | None = None
-    base: str = ""  # of the links
+    base: Callable[[], str] = str  # of the links
     links: Links | None = None  # None: they are not signed
 
 
@@ -153,4 +153,4 @@ class Images:
         if rules.links is not None:
             until = self.clock.wall() + rules.links.ttl
             path += "?" + rules.links.sign(stored.name, until if stored.expires is None else min(until, stored.expires))
-        return replace(stored, path=path, url=rules.base + path)
+        return replace(stored, path=path, url=rules.base() + path)

@@ -67,6 +67,7 @@ class Folder:
         """Rename it there."""
         assert spool.temp is not None
         await spool.run(self._files.place, spool.temp, sha256)
+        spool.moved()
 
     async def open(self, sha256: str, size: int, first: int, length: int) -> FileBody | None:
         """A part of the file, which the kernel can send."""

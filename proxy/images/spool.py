@@ -48,6 +48,7 @@ class Spooling:
         self._writing: asyncio.Future[OSError | None] | None = None
         self._refused: OSError | None = None  # what the disk said
         self._ended = False
+        self._moved = False
         self._alone = threading.Lock()  # one thread at the file at a time, the one that closes it too
 
     def write(self, data: Piece) -> None:
@@ -93,9 +94,16 @@ class Spooling:
         with self._alone:
             return os.pread(self.temp.descriptor, count, at) if self.temp else b""
 
+    def moved(self) -> None:
+        """The file has become the picture: there is nothing to take away, and what is in it can still be read."""
+        self._moved = True
+
     async def aclose(self) -> None:
         """Leave nothing behind but what was kept."""
         self._ended = True
+        if self._moved and self._writing is None and self.temp is not None:
+            os.close(self.temp.descriptor)  # which waits for nothing, as its bytes are on the disk
+            self.temp = None
         if self._writing is not None or self.temp is not None:
             # Not to be cut short: the thread may just be making the file.
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, self._drop))

@@ -30,7 +30,7 @@ from .shelf import blobs, content, keep, references, shelf, spools
 async def test_tells_all_of_a_picture_that_was_kept(tmp_path: Path) -> None:
     clock = TurnedClock()
     data = png(700_000, width=1024, height=1536)
-    async with shelf(tmp_path, clock, ttl=3600.0, base="https://img.example.com") as images:
+    async with shelf(tmp_path, clock, ttl=3600.0, base=lambda: "https://img.example.com") as images:
         before = clock.wall()
         stored = await keep(images, data, owner="k1", request="r1")
         name = stored.name

@@ -474,7 +474,9 @@ async def test_other_codings_are_not_read(cdn: ScriptedUpstream, lines: list[byt
         assert "coding" in (await failed(fetch)).message
 
 
-@pytest.mark.parametrize("body", [gzip.compress(PICTURE)[:-9], PICTURE, gzip.compress(PICTURE) + b"x"], ids=["cut", "plain", "more"])
+@pytest.mark.parametrize(
+    "body", [gzip.compress(PICTURE)[:-9], PICTURE, gzip.compress(PICTURE) + b"x"], ids=["cut", "plain", "more"]
+)
 async def test_compression_that_is_broken_is_a_failure(cdn: ScriptedUpstream, body: bytes) -> None:
     cdn.answer = counted(body, b"Content-Encoding: gzip")
     async with fetching(Internet(cdn)) as fetch:
