@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from proxy.__main__ import main
 from proxy.core.config import load
 from proxy.images.base import Images
 from proxy.images.s3 import S3
+from proxy.model.bucket import Bucket
 from proxy.model.images import Stored
 from proxy.state import State, kept
 from proxy.testkit import TurnedClock
@@ -142,3 +144,18 @@ asyncio.run(main())
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout == "near []\nfar ['aiobotocore']\n", done.stderr
+
+
+def test_what_the_page_says_can_be_read(tmp_path: Path) -> None:
+    section = (ROOT / "docs/images.md").read_text().partition("\n## In S3\n")[2].partition("\n## ")[0]
+    [table] = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "framegate.toml").write_text(
+        table.replace("BUCKET", "bucket") + '[upstreams.a]\nbase_url = "http://a"\n'
+    )
+    images = load(tmp_path / "framegate.toml", {"S3_KEY": "a", "S3_SECRET": "b"}).images
+    assert images is not None and images.account is not None and images.account.secret_key is not None
+    urls = re.findall(r"^\| (\w+) \| `(s3://.*)` \|$", section, re.MULTILINE)
+    for name, url in urls:
+        bucket = Bucket.parse(url.replace("BUCKET-APPID", "bucket-1250000000").replace("BUCKET", "bucket"))
+        assert (bucket.style, bucket.prefix) == ("virtual" if name in ("AWS", "OSS", "COS") else "path", "PREFIX/")
+    assert len(urls) == 5

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,7 +171,8 @@ async def test_a_store_that_is_down_when_the_server_starts_is_told_of(tmp_path: 
         def spawn(work: object, *, name: str) -> None:
             spawned.append(asyncio.ensure_future(work))  # type: ignore[call-overload]
 
-        services = Services(*[None] * 5, clock=clock, log=log, spawn=spawn)  # type: ignore[arg-type]
+        others: dict[str, Any] = dict.fromkeys([one.name for one in fields(Services)])
+        services = Services(**{**others, "clock": clock, "log": log, "spawn": spawn})
         with impatient(images):
             running = images.running(services)
             await running.__aenter__()
