@@ -16,11 +16,13 @@ from ..model.file import FileBody
 from ..model.images import ImageStoreError, Lifetime, Stored
 from ..model.services import Clock, Services
 from ..model.store import Store, StoreError
+from .cache import Cache
 from .collector import Collector
 from .files import Files
 from .index import Index, new_name
 from .signing import Links
 from .spool import Finished, Spooling
+from .thumbs import Thumbs
 
 PATIENCE = 60.0  # seconds that the index may take to learn a name; a slower one has failed
 
@@ -43,9 +45,10 @@ class Images:
         self.rules = rules
         self.files = Files(rules.folder if rules is not None else Path())
         self.index = Index(store, clock)
-        self.collector = Collector(
-            self.index, self.files, store, clock, max_bytes=None if rules is None else rules.max_bytes
-        )
+        max_bytes = None if rules is None else rules.max_bytes
+        cache = Cache(self.files, max_bytes=max_bytes)
+        self.collector = Collector(self.index, self.files, cache, store, clock, max_bytes=max_bytes)
+        self.thumbs = Thumbs(self.files, cache, clock, self.opened)
         self._store = store
         self.clock = clock
         self._pool = pool
@@ -68,6 +71,7 @@ class Images:
         finally:
             stop.set()
             self.collector.wanted.set()
+            await self.thumbs.aclose()
 
     @asynccontextmanager
     async def spool(self, *, owner: str | None = None, request: str | None = None) -> AsyncIterator[Spooling]:
@@ -89,6 +93,13 @@ class Images:
         """The same for its owner alone; somebody else's is as unknown as one that never was."""
         stored = await self.find(name)
         return stored if stored is not None and stored.owner == owner else None
+
+    def ends(self, stored: Stored) -> float | None:
+        """When a link to it that is made now ends; None: never."""
+        ends = [] if stored.expires is None else [stored.expires]
+        if self.rules is not None and self.rules.links is not None:
+            ends.append(self.clock.wall() + self.rules.links.ttl)
+        return min(ends, default=None)
 
     async def body(self, name: str) -> FileBody | None:
         """The bytes of that picture."""
@@ -149,7 +160,6 @@ class Images:
 
     def _linked(self, rules: Rules, stored: Stored) -> Stored:
         path = f"/files/{stored.name}"
-        if rules.links is not None:
-            until = self.clock.wall() + rules.links.ttl
-            path += "?" + rules.links.sign(stored.name, until if stored.expires is None else min(until, stored.expires))
+        if rules.links is not None and (until := self.ends(stored)) is not None:
+            path += "?" + rules.links.sign(stored.name, until)
         return replace(stored, path=path, url=rules.base + path)

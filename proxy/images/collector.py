@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..model.errors import ProxyError
 from ..model.services import Clock, Log
 from ..model.store import Add, Store
+from .cache import Cache
 from .files import Blob, Files
 from .index import Index
 
@@ -40,10 +41,13 @@ class Round:
 class Collector:
     """Clears away by listing what there is: it believes no count."""
 
-    def __init__(self, index: Index, files: Files, store: Store, clock: Clock, *, max_bytes: int | None) -> None:
+    def __init__(
+        self, index: Index, files: Files, cache: Cache, store: Store, clock: Clock, *, max_bytes: int | None
+    ) -> None:
         self.wanted = asyncio.Event()  # there is too much, or the end has come
         self._index = index
         self._files = files
+        self._cache = cache
         self._store = store
         self._clock = clock
         self._max_bytes = max_bytes
@@ -58,6 +62,7 @@ class Collector:
             wait = EVERY
             if stop.is_set():
                 return
+            await asyncio.to_thread(self._cache.trim)  # everybody: it may be a machine's own, and costs little
             try:
                 # The lease is never given back: who has it need not be asked again so soon by the next process.
                 lease, seconds = ("images-full", SOON) if full else ("images", EVERY * (1 - JITTER))
@@ -89,13 +94,16 @@ class Collector:
         counted = (await self._store.add(Add(BYTES, 0))).values[0]
         done.abandoned = await asyncio.to_thread(self._files.sweep)
         for begins in SHARDS:
+            kept = set()
             for blob in await self._shard(begins, now):
                 if blob.written < now - GRACE and await self.drop(blob.sha256):
                     done.removed += 1
                     done.removed_bytes += blob.size
                 else:
+                    kept.add(blob.sha256)
                     done.kept += 1
                     done.kept_bytes += blob.size
+            await asyncio.to_thread(self._cache.orphaned, begins, kept)
         if self._max_bytes is not None and done.kept_bytes > self._max_bytes:
             await self._evict(done, int(self._max_bytes * ROOM))
         if self._max_bytes is not None:
@@ -111,6 +119,7 @@ class Collector:
             if await self._index.needed(sha256):
                 return False
             await asyncio.to_thread(self._files.remove, sha256)
+            await asyncio.to_thread(self._cache.forget, sha256)
             return True
 
     async def _shard(self, begins: str, now: float) -> list[Blob]:
