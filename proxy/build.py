@@ -147,7 +147,7 @@ def _files(
         images.clock,
         log,
         thumbs=images.thumbs,
-        renewal=Renewal(callers, images.find, images.ends),
+        renewal=Renewal(callers, images.signed_anew),
         links=images.rules.links,
         accel=where if accel else None,
         accel_root=accel,

@@ -87,19 +87,20 @@ class Images:
     async def find(self, name: str) -> Stored | None:
         """The picture of that name, with its link."""
         stored = await self.index.get(name)
-        return None if stored is None or self.rules is None else self._linked(self.rules, stored)
+        if stored is None or self.rules is None:
+            return None
+        return self._linked(self.rules, stored, self._ends(self.rules, stored))
 
-    async def signed_anew(self, name: str, *, owner: str) -> Stored | None:
-        """The same for its owner alone; somebody else's is as unknown as one that never was."""
-        stored = await self.find(name)
-        return stored if stored is not None and stored.owner == owner else None
+    async def signed_anew(self, name: str, *, owner: str | None) -> tuple[Stored, float | None] | None:
+        """The same for its owner alone, with when the link ends, if it does; nobody has what has no owner.
 
-    def ends(self, stored: Stored) -> float | None:
-        """When a link to it that is made now ends; None: never."""
-        ends = [] if stored.expires is None else [stored.expires]
-        if self.rules is not None and self.rules.links is not None:
-            ends.append(self.clock.wall() + self.rules.links.ttl)
-        return min(ends, default=None)
+        Somebody else's is as unknown as one that never was, and takes as long.
+        """
+        stored = await self.index.get(name)
+        if stored is None or self.rules is None or owner is None or stored.owner != owner:
+            return None
+        ends = self._ends(self.rules, stored)
+        return self._linked(self.rules, stored, ends), ends
 
     async def body(self, name: str) -> FileBody | None:
         """The bytes of that picture."""
@@ -156,10 +157,17 @@ class Images:
             with suppress(ProxyError):
                 await self.index.release(sha256, stored.name)
             raise
-        return self._linked(rules, stored)
+        return self._linked(rules, stored, self._ends(rules, stored))
 
-    def _linked(self, rules: Rules, stored: Stored) -> Stored:
+    def _ends(self, rules: Rules, stored: Stored) -> float | None:
+        """When a link that is made now ends; None: never."""
+        ends = [] if stored.expires is None else [stored.expires]
+        if rules.links is not None:
+            ends.append(self.clock.wall() + rules.links.ttl)
+        return min(ends, default=None)
+
+    def _linked(self, rules: Rules, stored: Stored, ends: float | None) -> Stored:
         path = f"/files/{stored.name}"
-        if rules.links is not None and (until := self.ends(stored)) is not None:
-            path += "?" + rules.links.sign(stored.name, until)
+        if rules.links is not None and ends is not None:
+            path += "?" + rules.links.sign(stored.name, ends)
         return replace(stored, path=path, url=rules.base + path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Protocol
 
 import orjson
 
@@ -15,27 +16,27 @@ from ..model.services import Callers
 END = "/link"  # behind the name
 
 
+class SignedAnew(Protocol):
+    """The picture of that name with a link, and when that ends, if it does; None for who does not own it."""
+
+    def __call__(self, name: str, *, owner: str | None) -> Awaitable[tuple[Stored, float | None] | None]: ...
+
+
 class Renewal:
     """Tells an owner the link. For everybody else there is no such picture, whether there is one or not."""
 
-    def __init__(
-        self,
-        callers: Callers,
-        find: Callable[[str], Awaitable[Stored | None]],
-        ends: Callable[[Stored], float | None],
-    ) -> None:
+    def __init__(self, callers: Callers, signed_anew: SignedAnew) -> None:
         self._callers = callers
-        self._find = find
-        self._ends = ends
+        self._signed_anew = signed_anew
 
     async def __call__(self, request: Request, name: str) -> Response | None:
         """The link, or None."""
         owner = await self._caller(request.headers)
         # Looked for whoever asks, so that time tells no more than the answer does.
-        stored = await self._find(name)
-        if stored is None or owner is None or stored.owner != owner:
+        found = await self._signed_anew(name, owner=owner)
+        if found is None:
             return None
-        ends = self._ends(stored)
+        stored, ends = found
         told = orjson.dumps({"url": stored.url, "expires_at": None if ends is None else int(ends)})
         headers = Headers.of(
             content_type="application/json", content_length=str(len(told)), cache_control="private, no-store"

@@ -81,7 +81,7 @@ class Thumbs:
         key = stored.sha256, width
         making = self._making.get(key)
         if making is None:
-            if len(self._making) >= WAITING:
+            if len(self._making) >= WAITING or self._closed:
                 raise _busy()
             # Whoever leaves, the others wait on, and the next one finds it made.
             making = self._making[key] = asyncio.get_running_loop().create_task(self._make(stored, width, log))

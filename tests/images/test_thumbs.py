@@ -33,7 +33,7 @@ PICTURE = halves()
 def at(served: Served) -> Images:
     """The pictures that the server keeps now: `State.images` would make another."""
     serving: Any = served.house.engine._generation.files  # type: ignore[union-attr]
-    images: Images = serving._renewal._find.__self__
+    images: Images = serving._renewal._signed_anew.__self__
     return images
 
 
@@ -246,6 +246,8 @@ async def test_a_stop_waits_for_what_is_made_but_not_for_ever(tmp_path: Path, mo
                 await late
         held.go.set()
         await closing
+        with pytest.raises(ProxyError, match="ask again"):  # one that was on its way when the config was replaced
+            await images.thumbs.get(other, 256, log)
 
 
 async def test_a_process_with_nothing_to_do_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
