@@ -14,7 +14,7 @@ demo: $(VENV)/.ready-run  ## One image request from end to end, offline.
 	$(BIN)/framegate demo
 
 test: $(VENV)/.ready-test  ## The whole suite; what a machine lacks is skipped in words.
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist worksteal
 
 test-long: $(VENV)/.ready-test  ## What takes minutes.
 	$(BIN)/python -m pytest -m long

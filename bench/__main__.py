@@ -44,6 +44,9 @@ def main() -> int:
                 return 0
             peers, missing = _peers(options, rig.fast)
             plan, left_out = catalogue.plan(quick=options.quick, peers=peers)
+            if options.only:
+                plan = [one for one in plan if one[0].name.startswith(options.only)]
+                missing.append(f"all but '{options.only}'")
             result = run(rig, plan, quick=options.quick, left_out=left_out + missing, say=_say)
     except RigError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -86,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     flag("litellm", "LiteLLM too, set up from PyPI in a venv of its own")
     flag("portkey", "Portkey too, set up from npm in a folder of its own")
     flag("profile", "where the time of a small request goes, by perf, instead of measuring")
+    only = "only workloads whose names begin so, as in 'rehosted' (ONLY=...)"
+    parser.add_argument("--only", default=os.environ.get("ONLY", ""), help=only)
     plugin = "what one plugin costs, instead of all else: an installed one's name or module:Class (PLUGIN=...)"
     parser.add_argument("--plugin", default=os.environ.get("PLUGIN", ""), help=plugin)
     settings = "its settings, as TOML (SETTINGS=...)"

@@ -21,6 +21,8 @@ SMALL_ANSWER = (
     b'"usage":{"prompt_tokens":31,"completion_tokens":12,"total_tokens":43}}'
 )
 IMAGE_QUESTION = b'{"model":"gpt-image-2","prompt":"a lychgate in the rain","size":"1024x1024","quality":"high"}'
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\4\0\0\0\4\0\x08\2\0\0\0"  # the head of one of 1024 x 1024
+URL_QUESTION = IMAGE_QUESTION[:-1] + b',"response_format":"url"}'
 
 
 @cache
@@ -35,8 +37,8 @@ def image_answer(size: int) -> bytes:
 
 
 def picture(characters: int) -> bytes:
-    """So many characters of base64."""
-    return base64.b64encode(random.Random(characters).randbytes(characters // 4 * 3))
+    """So many characters of base64: a PNG's head, and noise."""
+    return base64.b64encode(PNG + random.Random(characters).randbytes(characters // 4 * 3 - len(PNG)))
 
 
 @cache

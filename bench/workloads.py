@@ -294,8 +294,9 @@ def image(size: int, connections: int) -> Hammered:
 
 
 def rehosted(size: int, connections: int) -> Hammered:
-    """The same pictures, of which the client gets a URL."""
+    """The same pictures, of which the client wants a URL."""
     passed = image(size, connections)
+    question = replace(passed.question, body=bodies.URL_QUESTION)
 
     def check(answer: Answer) -> str | None:
         if answer.status != 200:
@@ -304,7 +305,8 @@ def rehosted(size: int, connections: int) -> Hammered:
         return None if item.get("url") and "b64_json" not in item else "no url"
 
     name = passed.name.replace("image", "rehosted")
-    return replace(passed, name=name, what=f"{passed.what}, turned into a file and a URL", check=check, size=100)
+    what = f"{passed.what}, turned into a file and a URL"
+    return replace(passed, name=name, what=what, question=question, check=check, size=100)
 
 
 def file(size: int, connections: int, path: str) -> Hammered:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model.body import EMPTY, Body, Bytes
+from .model.body import EMPTY, Ahead, Body, Bytes
 from .model.errors import (
     BodyConsumed,
     BodyTooLarge,
@@ -14,13 +14,14 @@ from .model.errors import (
 )
 from .model.exchange import Attempt, Client, Exchange, Outcome, Span
 from .model.failure import Billed, Failure, FailureClass, Told
+from .model.fetch import Fetched, FetchFailed, FetchRefused, Remote
 from .model.health import Capability, Health, Standing
 from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
-from .model.slots import CALLER, CAPABILITY, STOPPED, Caller, Slot, Slots
+from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Size
@@ -29,16 +30,19 @@ from .openai.models import narrowed
 from .openai.multipart import Part, parts
 from .openai.operation import Operation, Tool, operation
 from .openai.operation_texts import Image, Text, Unseen
-from .openai.rewrite import with_field, without_field
+from .openai.pictures import in_base64
+from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
 
 __all__ = [
     "CALLER",
     "CAPABILITY",
+    "CHANGED",
     "EMPTY",
     "STOPPED",
     "Add",
     "Added",
+    "Ahead",
     "Attempt",
     "Billed",
     "Body",
@@ -56,6 +60,9 @@ __all__ = [
     "Failure",
     "FailureClass",
     "Failures",
+    "FetchFailed",
+    "FetchRefused",
+    "Fetched",
     "Forward",
     "Headers",
     "Health",
@@ -73,8 +80,11 @@ __all__ = [
     "Picture",
     "Plugin",
     "ProxyError",
+    "Quoted",
     "Reading",
+    "Rehosting",
     "Rejected",
+    "Remote",
     "Request",
     "RequestTimeout",
     "Response",
@@ -98,10 +108,12 @@ __all__ = [
     "UpstreamError",
     "Upstreams",
     "endpoint",
+    "in_base64",
     "narrowed",
     "operation",
     "parts",
     "spoken",
     "with_field",
+    "with_strings",
     "without_field",
 ]

@@ -16,6 +16,7 @@ from .core.routes import Route, Routes
 from .core.upstreams import Upstream, Upstreams
 from .images.renewal import Renewal
 from .images.serving import Serving
+from .model.fetch import Remote
 from .model.images import Stored
 from .model.message import Request, Response
 from .model.services import Callers, Clock, Services
@@ -23,6 +24,8 @@ from .model.slots import Caller
 from .model.values import Secret
 from .openai.failure_judge import Judge
 from .state import State
+from .wire.dial import Address
+from .wire.fetch import Fetcher, Origin
 from .wire.upstream import Wire
 
 if TYPE_CHECKING:
@@ -40,10 +43,11 @@ async def generation(
     log: Any,
     *,
     make: Callable[..., Upstream] | None = None,
+    remote: Remote | None = None,
 ) -> Generation:
     """A generation at work; raises what a plugin raised that could not start, having closed the others.
 
-    `make` stands in for `upstream`, where a test has wires of its own.
+    `make` stands in for `upstream`, where a test has wires of its own, and `remote` for what fetches from URLs.
     """
     make = make or partial(upstream, environ=state.environ)
     health = state.health(log)
@@ -57,17 +61,19 @@ async def generation(
         if any(name in route.chain for route in config.routes)
     }
     images = state.images(config)
+    fetcher = Fetcher(_origins(config, state.environ), state.environ, clock, gate=state.gate())
     services = Services(
         upstreams=upstreams,
         store=state,
         images=images,
+        remote=remote or fetcher,
         callers=state.callers(_declared(config), frozenset(config.groups)),
         failures=Judge(config.failures, clock),
         clock=clock,
         log=log,
         spawn=engine.spawn,
     )
-    await made.start([images, *[one.plugin for one in placed.values()]], services)
+    await made.start([images, fetcher, *[one.plugin for one in placed.values()]], services)
     made.files = _files(config, images, services.callers, log)
     made.routes = Routes(tuple([_route(config, made, table, placed, log) for table in config.routes]))
     return made
@@ -154,8 +160,21 @@ def _files(
     )
 
 
+def _origins(config: Config, environ: Mapping[str, str]) -> dict[str, Origin]:
+    """Whence the pictures of upstreams may come, wherever these are."""
+
+    def address(name: str) -> Address:
+        table = config.upstreams[name]
+        proxy = proxies.find(table.proxy, table.base_url, environ)
+        return Address(table.base_url, ca_file=table.ca_file, proxy=proxy)
+
+    return {
+        name: Origin(table.base_url, partial(address, name), table.proxy) for name, table in config.upstreams.items()
+    }
+
+
 def _declared(config: Config) -> list[tuple[Secret, Caller]]:
     return [
-        (key.secret, Caller(name, key.group, name, frozenset(key.endpoints), key.models))
+        (key.secret, Caller(name, key.group, name, frozenset(key.endpoints), key.models, key.rehost))
         for name, key in config.keys.items()
     ]

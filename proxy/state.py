@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .core.config import Config
     from .images.base import Images
     from .store.vault import Vault
+    from .wire.fetch import Gate
 
 IMAGE_THREADS = 4  # that write pictures; each is busy for some milliseconds
 Declared = Sequence[tuple[Secret, Caller]]
@@ -37,6 +38,7 @@ class State:
         # Of their own, lest a slow disk keep those waiting who look up names in the default one.
         self._pool = ThreadPoolExecutor(IMAGE_THREADS, "framegate-images")
         self._health: Health | None = None
+        self._gate: Gate | None = None
 
     async def _open(self) -> Store:
         async with self._lock:
@@ -89,6 +91,14 @@ class State:
         if self._health is None:
             self._health = Health(self, self._clock, log)
         return self._health
+
+    def gate(self) -> Gate:
+        """How many pictures are fetched at once, by all configs together."""
+        if self._gate is None:
+            from .wire.fetch import Gate
+
+            self._gate = Gate()
+        return self._gate
 
     # --- the store
 

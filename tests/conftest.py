@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -32,11 +33,13 @@ def installed() -> Callable[[str], None]:
     """Install the Node SDK as the lock file says, once, where it is not there yet."""
 
     def install(npm: str) -> None:
-        lock = (NODE / "package-lock.json").read_bytes()
-        stamp = NODE / "node_modules" / ".installed"
-        if not stamp.exists() or stamp.read_bytes() != lock:
-            subprocess.run([npm, "ci", "--ignore-scripts"], cwd=NODE, check=True, stdout=subprocess.DEVNULL)
-            stamp.write_bytes(lock)
+        with (NODE / "package-lock.json").open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)  # the suite runs in several processes
+            lock = held.read()
+            stamp = NODE / "node_modules" / ".installed"
+            if not stamp.exists() or stamp.read_bytes() != lock:
+                subprocess.run([npm, "ci", "--ignore-scripts"], cwd=NODE, check=True, stdout=subprocess.DEVNULL)
+                stamp.write_bytes(lock)
 
     return install
 

@@ -10,7 +10,7 @@ from ..rig import ROOT, Command, python
 from . import Row, Site
 
 # The chain that an image route has by default. A plugin that joins it joins here, and its rows appear.
-IMAGE_CHAIN: tuple[str, ...] = ("keys", "failover")
+IMAGE_CHAIN: tuple[str, ...] = ("keys", "rehost", "failover")
 PLAIN = ("keys",)  # while the image chain equals this, it has no row of its own
 
 KEY = f"sk-bench-{secrets.token_hex(20)}"

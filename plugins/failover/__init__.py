@@ -45,6 +45,7 @@ class Failover(Plugin):
     sticky: bool = False  # a caller stays with an upstream while it can answer
     hedge: Duration | None = None  # what is free to repeat is asked of a second upstream after this long
 
+    inside = ("rehost",)  # only the winner's pictures are kept
     reads = frozenset(("verdict",))
 
     def __post_init__(self) -> None:

@@ -11,20 +11,20 @@ SLACK = 0.5  # seconds before a client gives up in which it can still be told wh
 MEMORY, KEPT = 2**20, 2**30  # bytes of a body that are kept for another call: in memory, and in all
 FIRST, MOST = 1.0, 60.0  # seconds: the first backoff, and the longest
 # The SDKs' own (a read timeout: the time until an answer's head where nothing streams), and ours.
-TOLD = ("x-stainless-read-timeout", "x-framegate-timeout")
+TOLD = (b"x-stainless-read-timeout", b"x-framegate-timeout")
+LENGTHS = frozenset(map(len, TOLD))  # which most headers have not
 
 
 def hurry(exchange: Exchange, request: Request, clock: Clock) -> None:
     """Bring the deadline forward to what the client has said it will wait."""
-    view = request.headers.view
-    for name in TOLD:
-        if name in view:
-            seconds = _seconds(view[name])
+    for name, value in request.headers.raw:
+        if len(name) in LENGTHS and name.lower() in TOLD:
+            seconds = _seconds(value)
             if seconds is not None:
                 exchange.deadline = min(exchange.deadline, clock.now() + max(seconds - SLACK, seconds / 2))
 
 
-def _seconds(text: str) -> float | None:
+def _seconds(text: bytes) -> float | None:
     try:
         seconds = float(text)
     except ValueError:

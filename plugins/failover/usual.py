@@ -45,4 +45,6 @@ async def fine(response: Response, sort: Sort) -> bool:
     if sort == "image":
         return response.reading is not None and await response.reading.verdict() == "image"
     data = response.body.now()
-    return data is not None and WRONG.search(data) is None and data[:1] in (b"{", b"[")
+    if data is None or data[:1] not in (b"{", b"["):
+        return False
+    return not (b'"error"' in data or b'"code"' in data) or WRONG.search(data) is None

@@ -14,7 +14,7 @@ import orjson
 
 from ..model.errors import Rejected
 from ..model.services import Clock
-from ..model.slots import Caller
+from ..model.slots import Caller, Rehosting
 from ..model.store import Store, StoreError
 
 SPACE = "keys"  # of the store
@@ -42,6 +42,7 @@ class StoredKey:
     expires: float | None = None
     previous: str | None = None  # the hash of the key that rotation replaced
     previous_until: float = 0.0
+    rehost: Rehosting | None = None
 
     def takes(self, digest: bytes, now: float) -> bool:
         """Whether a key with this hash is valid."""
@@ -52,7 +53,7 @@ class StoredKey:
 
     def caller(self) -> Caller:
         """Who that is."""
-        return Caller(self.id, self.group, self.name, frozenset(self.endpoints), self.models)
+        return Caller(self.id, self.group, self.name, frozenset(self.endpoints), self.models, self.rehost)
 
     def dump(self) -> bytes:
         """As it is stored."""
@@ -149,6 +150,7 @@ class KeyRing:
         models: Sequence[str] = (),
         ttl: float | None = None,
         tags: Mapping[str, str] | None = None,
+        rehost: Rehosting | None = None,
     ) -> tuple[str, StoredKey]:
         """A new key: its text, which nobody will see again, and its record."""
         now = self._clock.wall()
@@ -165,6 +167,7 @@ class KeyRing:
                 dict(tags or {}),
                 created=now,
                 expires=None if ttl is None else now + ttl,
+                rehost=rehost,
             )
             if await self._store.put(SPACE, id, record.dump(), new=True):
                 return key, record

@@ -20,7 +20,7 @@ from ..model.exchange import Client, Exchange, Outcome
 from ..model.message import Headers, Request, Response
 from ..model.plugin import Plugin
 from ..model.services import Clock, Log, Services
-from ..model.slots import STOPPED
+from ..model.slots import CHANGED, STOPPED
 from . import order
 from .chain import Crashed, Door, build
 from .reading import read, uncoded
@@ -92,7 +92,7 @@ class Generation:
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
         reads = order.reads(one.plugin for one in placed)
-        verdict_only = set(reads) == {"verdict"}
+        verdict_only = "usage" not in reads  # who takes pictures says so, answer by answer
 
         def door(exchange: Exchange, request: Request) -> Awaitable[Response]:
             name = request.upstream or upstream
@@ -261,7 +261,7 @@ class Engine:
             )
             if (stopped := exchange.get(STOPPED)) is not None:
                 marks.append((b"x-framegate-stopped", stopped.encode()))
-            if changed := winner.changed:
+            if changed := (*exchange.get(CHANGED, ()), *winner.changed):
                 marks.append((b"x-framegate-changed", "; ".join(changed).encode()))
         return marks
 

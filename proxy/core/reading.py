@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..model.body import Body, Pour
@@ -32,8 +31,9 @@ def read(response: Response, *, verdict_only: bool = False) -> Response:
     """The same answer, read as it flows. A socket is no answer to read."""
     if response.socket is not None:
         return response
-    body = Read(response.body, response.status, response.headers, verdict_only=verdict_only)
-    return replace(response, body=body, reading=body)
+    status, headers = response.status, response.headers
+    body = Read(response.body, status, headers, verdict_only=verdict_only)
+    return Response(status, headers, body, response.facts, None, response.reason, response.attempt, body)
 
 
 class Read(Body):
@@ -49,26 +49,28 @@ class Read(Body):
         "_error",
         "_flowing",
         "_front",
+        "_headers",
         "_held",
         "_judging",
         "_pull",
-        "_reader",
+        "_reading",
         "_size",
         "_source",
+        "_status",
         "_taker",
         "_telling",
         "_verdict_only",
         "_whole",
-        "coding",
         "length",
     )
 
     def __init__(self, source: Body, status: int, headers: Headers, *, verdict_only: bool = False) -> None:
         self._verdict_only = verdict_only  # what flows is looked at no more
         self.length = source.length
-        self.coding = coding(headers)
         self._source = source
-        self._reader = Reader(status, label(headers), self.coding)
+        self._status = status
+        self._headers = headers
+        self._reading: Reader | None = None  # made when somebody asks, which for a small answer may be never
         self._size = 0
         self._whole: bytes | None = None  # all of it, where it is here; looked at when somebody asks
         self._taker: Taker | None = None
@@ -84,7 +86,18 @@ class Read(Body):
         self._pull: asyncio.Task[bytes | None] | None = None  # goes on when who asked is cancelled
         self._front: AsyncIterator[bytes] | None = None
 
+    @property
+    def _reader(self) -> Reader:
+        if self._reading is None:
+            self._reading = Reader(self._status, label(self._headers), self.coding)
+        return self._reading
+
     # --- A body like any other.
+
+    @property
+    def coding(self) -> str | None:  # type: ignore[override]
+        """The coding that its head tells of."""
+        return coding(self._headers)
 
     def now(self) -> bytes | None:
         """All of it, when it is here already and nobody takes its images."""
@@ -99,7 +112,7 @@ class Read(Body):
             return
         await self._flow()
         if taker is not None:  # whatever was looked at so far was not decoded
-            self._reader = self._reader.again(taker.wants)
+            self._reading = self._reader.again(taker.wants)
             self._telling = True
         if whole:
             self._held.append(whole)

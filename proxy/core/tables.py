@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..model.health import Capability
 from ..model.plugin import Plugin
+from ..model.slots import Rehosting
 from ..model.values import Duration, Secret, Size
 from . import proxies, registry, routes
 from .limit import NO_LIMITS, Limits
@@ -263,6 +264,7 @@ class KeyTable:
     models: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = ("inference",)
     credentials: dict[str, Secret] = field(default_factory=dict)  # by upstream, in place of the upstream's own
+    rehost: Rehosting | None = None  # in place of the plugin's mode
     limits: Limits = NO_LIMITS
 
     def __post_init__(self) -> None:

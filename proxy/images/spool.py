@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ from .files import Files, Temp, translated
 from .picture import Sight, look
 
 T = TypeVar("T")
+MANY = 8
 PIECE = 2**18  # bytes that are worth a thread's turn; a spool holds about twice as many
 
 
@@ -108,23 +109,25 @@ class Spooling:
 
     # --- the thread's work
 
-    def _put(self, data: bytes) -> OSError | None:
+    def _put(self, data: Sequence[bytes]) -> OSError | None:
         """Write and sum it; what stood in the way, if anything did: `_written` says how far it came."""
         with self._alone:
             try:
                 if self.temp is None:
                     self.temp = self._files.create()
-                rest = memoryview(data)
-                while rest:
-                    count = os.write(self.temp.descriptor, rest)
-                    self._written += count
-                    rest = rest[count:]
+                for piece in data:
+                    rest = memoryview(piece)
+                    while rest:
+                        count = os.write(self.temp.descriptor, rest)
+                        self._written += count
+                        rest = rest[count:]
             except OSError as error:
                 return error
-            self._sum.update(data)
+            for piece in data:
+                self._sum.update(piece)
             return None
 
-    def _seal(self, data: bytes) -> tuple[OSError | None, Sight | None]:
+    def _seal(self, data: Sequence[bytes]) -> tuple[OSError | None, Sight | None]:
         """Write the last of it, see what it is, have it lie on the disk for good."""
         if data and (error := self._put(data)) is not None:
             return error, None
@@ -165,15 +168,16 @@ class Spooling:
             self._writing = asyncio.get_running_loop().run_in_executor(self._pool, self._put, data)
             self._writing.add_done_callback(done)
 
-    def _take(self) -> bytes:
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+    def _take(self) -> Sequence[bytes]:
+        # A few large pieces are written one by one; a copy costs more than the calls.
+        data = self._pieces if len(self._pieces) <= MANY else [b"".join(self._pieces)]
         self._pieces = []
         self._held = 0
         return data
 
-    def _heard(self, refused: OSError | None, data: bytes, before: int) -> None:
+    def _heard(self, refused: OSError | None, data: Sequence[bytes], before: int) -> None:
         if refused is not None:
-            rest = data[self._written - before :]
+            rest = b"".join(data)[self._written - before :]
             self._pieces.insert(0, rest)
             self._held += len(rest)
             self._refused = refused

@@ -157,3 +157,46 @@ class Through(Body):
         finally:
             await self._source.aclose()
             await super().aclose()
+
+
+class Ahead(Body):
+    """A body of which the first pieces are pulled before anybody asks: what they decide can be told in the head."""
+
+    __slots__ = ("_front", "_pieces", "_source", "length")
+
+    def __init__(self, source: Body) -> None:
+        self._source = source
+        self._front: AsyncIterator[bytes] | None = None
+        self._pieces: list[bytes] = []
+        self.length = source.length
+
+    def now(self) -> None:
+        """Never here: it has begun to flow."""
+        return None
+
+    async def pull(self) -> int:
+        """Hold one more piece; how many bytes it has, 0 at the end. Raises what the body raises."""
+        if self._front is None:
+            self._front = aiter(self._source)
+        piece = await anext(self._front, b"")
+        if piece:
+            self._pieces.append(piece)
+        return len(piece)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """What was pulled, then the rest."""
+        front, pieces = self._front or aiter(self._source), self._pieces
+        self._front = aiter(EMPTY)
+        try:
+            while pieces:
+                yield pieces.pop(0)
+            async for piece in front:
+                yield piece
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop it."""
+        self._pieces.clear()
+        await self._source.aclose()
+        await super().aclose()

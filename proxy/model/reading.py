@@ -75,11 +75,15 @@ class Picture(Protocol):
 
     @property
     def canonical(self) -> bool | None:
-        """Whether the bytes in base64 are its text to the letter; None where they were not wanted."""
+        """Whether the bytes so far in base64 are its text to the letter; None where they were not wanted."""
 
     @property
     def length(self) -> int:
-        """How many bytes it has, where they were wanted and it has ended."""
+        """How many bytes it has so far, where they were wanted."""
+
+    @property
+    def null(self) -> int | None:
+        """Where a member `url` of its object begins that is null, once that has come; `safe` holds one before it."""
 
     @property
     def declared(self) -> Mapping[str, Any]:

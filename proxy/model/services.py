@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from .errors import ProxyError
 from .failure import Failure
+from .fetch import Remote
 from .health import Health
 from .images import ImageStore
 from .message import Headers, Request, Response
@@ -144,6 +145,7 @@ class Services:
     upstreams: Upstreams
     store: Store
     images: ImageStore
+    remote: Remote
     callers: Callers
     failures: Failures
     clock: Clock

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 if TYPE_CHECKING:
     from .health import Capability
 
+Rehosting = Literal["on-request", "always", "never"]
 T = TypeVar("T")
 D = TypeVar("D")
 
@@ -66,6 +67,7 @@ class Caller:
     name: str = ""  # for people
     endpoints: frozenset[str] = frozenset(("*",))  # which sorts of endpoint they may use
     models: tuple[str, ...] = ()  # globs of the models they may use; none: all
+    rehost: Rehosting | None = None  # what becomes of pictures in their answers; None: as the chain says
 
 
 CALLER: Slot[Caller] = Slot("caller")
@@ -73,6 +75,9 @@ CALLER: Slot[Caller] = Slot("caller")
 
 STOPPED: Slot[str] = Slot("stopped")
 """Why no further upstream was asked, in a word: for the client's headers and the log."""
+
+CHANGED: Slot[tuple[str, ...]] = Slot("changed")
+"""What of the request was said in other words before any upstream heard it, for the client's headers and the log."""
 
 CAPABILITY: Slot[Capability] = Slot("capability")
 """What sort of work is asked; filled by who cares for the upstreams' health, which is kept for each sort apart."""

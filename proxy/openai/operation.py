@@ -51,6 +51,7 @@ class Tool(NamedTuple):
     quality: str | None = None
     background: str | None = None
     output_format: str | None = None
+    response_format: str | None = None  # no service knows that of a tool: it is asked of us
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -281,7 +282,7 @@ def _tools(value: Any) -> tuple[Tool, ...]:
         sort = tool.get("type") if type(tool) is dict else None
         if sort == "image_generation":
             path = f"tools[{index}]"
-            names = ("model", *DRAWN[:4])
+            names = ("model", *DRAWN)
             found.append(Tool(path, sort, *[_string(tool.get(name), f"{path}.{name}") for name in names]))
         elif type(sort) is str:
             found.append(Tool(f"tools[{index}]", sort))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Literal
 
 import pybase64
@@ -121,3 +122,15 @@ def sniff(head: bytes) -> Sniffed | None:
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "webp"
     return "svg" if _SVG.match(head[:SNIFFED]) else None
+
+
+async def in_base64(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    """The bytes as text, in pieces about as large as they come."""
+    rest = b""
+    async for piece in pieces:
+        whole = rest + piece if rest else piece
+        end = len(whole) // 3 * 3
+        rest = whole[end:]
+        yield pybase64.b64encode(memoryview(whole)[:end])
+    if rest:
+        yield pybase64.b64encode(rest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -16,6 +16,7 @@ from ..model.message import Request
 from .fields import Step, blank, container, place, steps
 from .multipart import boundary, parameters, parts
 from .operation_body import gather, kept
+from .pictures import in_base64
 from .strict import SMALL
 
 LIMIT = 64 * 2**20
@@ -23,11 +24,11 @@ PIECE = 2**18
 # They describe the bytes that were (RFC 9530, RFC 1864).
 OF_THE_BYTES = frozenset((b"digest", b"content-digest", b"repr-digest", b"content-md5"))
 
-Cut = tuple[int, int, bytes]  # from, to, what stands there instead
+Cut = tuple[int, int, bytes | Body]  # from, to, what stands there instead
 
 
 class Spliced(Body):
-    """A body of which a stretch is replaced as it flows; read as often as what is behind it."""
+    """A body of which a stretch is replaced as it flows; read as often as what is behind it, and what is put there."""
 
     __slots__ = ("_cut", "_source", "length")
 
@@ -35,7 +36,8 @@ class Spliced(Body):
         start, end, new = cut
         self._source = source
         self._cut = cut
-        self.length = None if source.length is None else source.length - (end - start) + len(new)
+        put = len(new) if isinstance(new, bytes) else new.length
+        self.length = None if source.length is None or put is None else source.length - (end - start) + put
 
     def now(self) -> None:
         """Never here: it is put together as it is read."""
@@ -57,13 +59,54 @@ class Spliced(Body):
                     yield piece if stop <= start else piece[: start - at]
                 if not told and stop >= start:
                     told = True
-                    if new:
-                        yield new
+                    async with aclosing(_pieces(new)) as put:
+                        async for one in put:
+                            yield one
                 if stop > end:
                     yield piece if at >= end else piece[end - at :]
                 at = stop
-        if not told and new:  # it is put where nothing follows, after a body of no bytes
-            yield new
+        if not told:  # it is put where nothing follows, after a body of no bytes
+            async with aclosing(_pieces(new)) as put:
+                async for one in put:
+                    yield one
+
+    async def aclose(self) -> None:
+        """Let go of what is behind it, and of what is put there."""
+        new = self._cut[2]
+        try:
+            if isinstance(new, Body):
+                await new.aclose()
+        finally:
+            await self._source.aclose()
+            await super().aclose()
+
+
+class Quoted(Body):
+    """A JSON string that holds another body's bytes in base64, behind a few words such as `data:image/png;base64,`."""
+
+    __slots__ = ("_before", "_source", "length")
+
+    def __init__(self, source: Body, before: str = "") -> None:
+        self._source = source
+        self._before = orjson.dumps(before)[:-1]
+        length = source.length
+        self.length = None if length is None else len(self._before) + (length + 2) // 3 * 4 + 1
+
+    def now(self) -> None:
+        """Never here: it is made as it is read."""
+        return None
+
+    def keep(self, *, memory: int, limit: int) -> Body:
+        """Itself: it is read as often as what is behind it."""
+        return self
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The quote, the words, the text, the quote."""
+        yield self._before
+        async with aclosing(_pieces(self._source)) as pieces, aclosing(in_base64(pieces)) as text:
+            async for piece in text:
+                yield piece
+        yield b'"'
 
     async def aclose(self) -> None:
         """Let go of what is behind it."""
@@ -71,9 +114,10 @@ class Spliced(Body):
         await super().aclose()
 
 
-async def _pieces(body: Body) -> AsyncGenerator[bytes]:
-    data = body.now()
+async def _pieces(body: Body | bytes) -> AsyncGenerator[bytes]:
+    data = body if isinstance(body, bytes) else body.now()
     if data is None:
+        assert not isinstance(body, bytes)
         async for piece in body:
             yield piece
         return
@@ -89,6 +133,23 @@ async def with_field(request: Request, field: str | Sequence[Step], value: Any, 
     name; Rejected for a body that can't be read.
     """
     return await _changed(request, field, value, limit=limit)
+
+
+async def with_strings(request: Request, strings: Mapping[str, Body]) -> Request:
+    """The same JSON request with these bodies, by their paths, in the place of values: each must be written as JSON is.
+
+    They are read when the request is, each time that it is. Raises ValueError where there is no such field.
+    """
+    body = request.body
+    cuts = []
+    for path, new in strings.items():
+        cut = await _member(body, steps(path), new, LIMIT)
+        assert cut is not None
+        cuts.append(cut)
+    changed: Body = kept(body)
+    for cut in sorted(cuts, key=lambda cut: cut[0], reverse=True):
+        changed = Spliced(changed, cut)
+    return _described(request.with_body(changed))
 
 
 async def without_field(request: Request, field: str | Sequence[Step], *, limit: int = LIMIT) -> Request:
@@ -118,10 +179,15 @@ async def _changed(request: Request, field: str | Sequence[Step], value: Any, *,
     if cut is None:
         return request if body.kept is None else request.with_body(body.kept)
     data = body.now()
-    if data is not None and len(data) <= SMALL:
+    if data is not None and len(data) <= SMALL and isinstance(cut[2], bytes):
         changed = request.with_body(data[: cut[0]] + cut[2] + data[cut[1] :])
     else:
         changed = request.with_body(Spliced(kept(body), cut))
+    return _described(changed)
+
+
+def _described(changed: Request) -> Request:
+    """Without headers that speak of the bytes that were."""
     if any(name.lower() in OF_THE_BYTES for name, _ in changed.headers.raw):
         changed = replace(changed, headers=changed.headers.without(OF_THE_BYTES))
     return changed
@@ -134,8 +200,14 @@ async def _member(body: Body, path: tuple[Step, ...], value: Any, limit: int) ->
         raise BodyTooLarge(limit)
     document = reading.document
     found = place(document, path)
+    span: tuple[int, int] | None
+    new: bytes | Body
     if value is _NOTHING:
         span, new = (found.cut if found else None), b""
+    elif isinstance(value, Body):
+        if found is None:
+            raise ValueError(f"there is no field {'.'.join(map(str, path))!r}")
+        span, new = (found.value, found.end), value
     elif found is not None:
         span, new = (found.value, found.end), orjson.dumps(value)
     else:

@@ -73,7 +73,8 @@ class Scanner:
     @property
     def safe(self) -> int:
         """The offset before which nothing can become part of a member that holds an image."""
-        held = self._walk.held if self._walk.held is not None else self._meaning.held
+        walk, meaning = self._walk.held, self._meaning.held
+        held = walk if meaning is None else meaning if walk is None else min(walk, meaning)
         return self.offset if held is None else held
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> list[Event]:

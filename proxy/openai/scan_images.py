@@ -51,8 +51,9 @@ class Image:
     sniffed: Sniffed | None = None
     plausible: bool = False  # it begins as a picture does
     bad: str | None = None  # why it can't be read, as far as it was
-    canonical: bool | None = None  # the bytes in base64 are the text to the letter; None: not decoded
+    canonical: bool | None = None  # the bytes in base64 are the text to the letter, so far; None: not decoded
     length: int = 0  # bytes decoded
+    null: int | None = None  # where a member `url` of the same object begins whose value is null
     declared: dict[str, Any] = field(default_factory=dict)  # what stands beside it: output_format, size, usage ...
 
 
@@ -181,9 +182,13 @@ class Taking:
             self._look(False)
         if not self.take:
             return b""
+        decoder = self._decoder
         if escaped:
-            self._decoder.canonical = False
-        return self._decoder.feed(text)
+            decoder.canonical = False
+        found = decoder.feed(text)
+        self.image.canonical = decoder.canonical and decoder.bad is None
+        self.image.length = decoder.length
+        return found
 
     def _look(self, ended: bool) -> None:
         """See by its first characters whether it may be a picture, and of what type."""

@@ -54,10 +54,11 @@ class Facts:
 class _Frame:
     """An object that says something of the images in it. What it says first counts: decisions hang on it."""
 
-    __slots__ = ("images", "place", "values")
+    __slots__ = ("images", "null", "place", "values")
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.null: int | None = None  # where its member `url` begins, which is null
         self.values: dict[str, Any] = {}
         self.images: list[tuple[Image, str]] = []
 
@@ -82,8 +83,13 @@ class Meaning:
 
     @property
     def held(self) -> int | None:
-        """Where the member begins whose string is of a form not yet known."""
-        return self._taking.image.key if self._taking is not None and not self._taking.known else None
+        """Where what a picture may bring along begins: its member while its form is not known, a null before it."""
+        taking, frame = self._taking, self._frames[-1] if self._frames else None
+        if taking is not None and taking.known:
+            return None
+        if frame is not None and frame.null is not None and not frame.images:
+            return frame.null
+        return taking.image.key if taking is not None else None
 
     def fresh(self) -> list[Event]:
         """The list to which what comes next is added."""
@@ -113,7 +119,12 @@ class Meaning:
         """A small value."""
         frame, name = self._frames[-1], place.name
         of_item = len(self._frames) > 1
-        if name == "error":
+        if name == "url":
+            if value is None and frame.null is None:
+                frame.null = self.walk.kept_key
+                for image, _ in frame.images:
+                    image.null = frame.null
+        elif name == "error":
             self._error(value, of_item)
         elif name == "finish_reason":
             if isinstance(value, str) and value not in self.facts.finish and len(self.facts.finish) < MOST_REASONS:
@@ -128,7 +139,8 @@ class Meaning:
     def begun(self, place: Place, key: int, quote: int) -> None:
         """A string that may hold an image begins."""
         self._sort = place.take
-        self._taking = Taking(Image(self.walk.path(), key, quote, index=self.walk.index()), url=place.take == "url")
+        image = Image(self.walk.path(), key, quote, index=self.walk.index(), null=self._frames[-1].null)
+        self._taking = Taking(image, url=place.take == "url")
 
     def text(self, data: bytes, at: int, end: int, offset: int, escaped: bool) -> None:
         """Some of it."""

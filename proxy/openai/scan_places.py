@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 WORD = 256  # bytes of a small value: a model, an id, a status
 TEXT = 4096  # of a message that stands alone
+NULL = 4
 SMALL = 2**14  # of a usage or an error; an error may cite a prompt
 
 
@@ -40,7 +41,8 @@ DECLARED = tuple(word(name) for name in ("output_format", "size", "quality"))
 
 # The words behind `take` say when a string there is a picture: always ("final"), when the item around it is an
 # image_generation_call ("item"), by the type of the event ("event"), or never more than a partial one.
-DATA = place("item", place("b64_json", take="final"), place("url", take="url"), frame=True)
+# Some write `"url": null` beside a picture in base64: who puts a URL there must know.
+DATA = place("item", place("b64_json", take="final"), Place("url", take="url", keep=NULL), frame=True)
 CALL = place(
     "item",
     *(word(name) for name in ("type", "id", "status")),

@@ -85,6 +85,7 @@ class Walk:
         self._child: Place | None = self._root
         self.broken: str | None = None
         self.held: int | None = None  # where the key stands whose value is still to come, if it may be taken
+        self.kept_key: int | None = None  # where the key stands of the value that is told, if it might have been taken
         # The string that is being read.
         self._key: bytearray | None = None  # of a key; None: it is a value, or too long to be ours
         self._is_key = False
@@ -198,6 +199,7 @@ class Walk:
                 if place.take and data[found.start(1)] == _QUOTE:
                     return False
                 if place.keep:
+                    self.kept_key = self.held
                     self._hear.value(place, _read(found[1]) if found.end(1) - found.start(1) <= place.keep else UNREAD)
         self.held = None
         if not level.is_object:
@@ -219,8 +221,9 @@ class Walk:
                 level.child = place
         if self._keeping is not None:
             place = None
-        elif place is not None and place.keep:
+        elif place is not None and place.keep and not (place.take and byte == _QUOTE):
             self._keeping, self._keep_depth, self._mark = place, len(self._levels), at
+            self.kept_key = self.held
         if byte == _QUOTE:
             self._state = _STRING
             self._is_key = False
@@ -232,7 +235,8 @@ class Walk:
         elif byte in _STARTS:
             self._state = _SCALAR
             self._scalar = b""
-            self.held = None
+            if place is None or not place.take:
+                self.held = None
             return at
         else:
             self._break("a value is missing")
@@ -359,6 +363,7 @@ class Walk:
         return stop
 
     def _finish_scalar(self, data: bytes, stop: int) -> None:
+        self.held = None
         if _WHOLE.fullmatch(self._scalar):
             self._finish(data, stop)
         else:

@@ -36,9 +36,10 @@ def _keys_create(config: Config, options: Namespace) -> None:
     if ttl == 0:
         raise Refused("--expires: a key must live longer than nothing")
     tags = _tags(options.tag)
+    given = {"endpoints": endpoints, "models": models, "ttl": ttl, "tags": tags, "rehost": options.rehost}
     key, record = on_keys(
         config,
-        lambda ring: ring.create(name, group=options.group, endpoints=endpoints, models=models, ttl=ttl, tags=tags),
+        lambda ring: ring.create(name, group=options.group, **given),
         makes=True,
     )
     until = "without end" if record.expires is None else f"until {_iso(record.expires)}"

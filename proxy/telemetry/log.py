@@ -14,7 +14,7 @@ import orjson
 
 from ..core.chain import own_times
 from ..model.exchange import Attempt, Exchange, Outcome
-from ..model.slots import STOPPED
+from ..model.slots import CHANGED, STOPPED
 
 FILES = "/files/"  # behind it stands a name, and who knows that may see the picture: the log must not tell
 LONGEST_PATH = 256  # characters of a path that are logged; ids are short, junk is long
@@ -159,7 +159,10 @@ def _story(exchange: Exchange, outcome: Outcome) -> dict[str, Any]:
         story["calls"] = [_call(attempt, exchange, outcome) for attempt in exchange.attempts]
     if (stopped := exchange.get(STOPPED)) is not None:
         story["stopped"] = stopped
-    if changed := {one.upstream: one.changed for one in exchange.attempts if one.changed}:
+    changed = {one.upstream: one.changed for one in exchange.attempts if one.changed}
+    if CHANGED in exchange:
+        changed["request"] = exchange[CHANGED]
+    if changed:
         story["changed"] = changed
     if not outcome.complete:
         story["complete"] = False

@@ -26,6 +26,7 @@ from ..wire.upstream import Wire
 from .clock import TurnedClock
 from .house import ANYWHERE, leaks_nothing
 from .playing import PATIENCE, PLAYING, Facts, Played, Playing, Question
+from .remote import Leads, ScriptedRemote
 from .script import Asked, Script, ScriptedWire, answer
 from .watch import UNHEARD, LogKept, Watch, WatchedEngine
 
@@ -42,7 +43,8 @@ class Stage:
     `upstream` says what comes from behind: an `answer(...)`, an `UpstreamError`, a list of these (one for each time
     that it is asked), or a function that is given what was `Asked`. A mapping names several upstreams; the first is
     the route's, and a plugin gets to the others with `request.to(name)`. `facts` stand on every exchange before the
-    plugin sees it. `settings` are further tables of a config, with the secrets that they name in `environ`; a
+    plugin sees it. `remote` says what upstreams' URLs lead to: bytes, pieces, or an error; all others are 404, and no
+    socket is opened. `settings` are further tables of a config, with the secrets that they name in `environ`; a
     `[[routes]]` table in it is the route that is played, whatever chain it names.
 
     At its end, what the plugin has left open fails the test, and so does a crash of a finisher or of spawned work,
@@ -54,6 +56,7 @@ class Stage:
         *plugins: Plugin,
         upstream: Script | Mapping[str, Script] | None = None,
         facts: Facts | None = None,
+        remote: Mapping[str, Leads] | None = None,
         clock: TurnedClock | None = None,
         settings: str = "",
         environ: Mapping[str, str] | None = None,
@@ -70,6 +73,7 @@ class Stage:
             self._scripts = upstream
         else:
             self._scripts = {MAIN: answer() if upstream is None else upstream}
+        self._remote = ScriptedRemote(remote or {})
         self._settings = settings
         self._environ = dict(environ or {})
         self._on_crash = on_crash
@@ -90,6 +94,11 @@ class Stage:
         """Every line logged so far."""
         return self._log.lines
 
+    @property
+    def fetched(self) -> list[str]:
+        """Every URL that was fetched, in order."""
+        return self._remote.asked
+
     # --- opening and closing
 
     async def __aenter__(self) -> Self:
@@ -105,7 +114,9 @@ class Stage:
             stack.push_async_callback(state.aclose)
             stack.push_async_callback(self._engine.drain, 0)  # of what was begun before a plugin could not start
             with self._watch.inside():
-                made = await build.generation(config, self._engine, state, self.clock, self._log, make=self._upstream)
+                made = await build.generation(
+                    config, self._engine, state, self.clock, self._log, make=self._upstream, remote=self._remote
+                )
             self._engine.swap(made)
             self.clock.watchers.append(self._engine.sweep)
             stack.callback(self.clock.watchers.remove, self._engine.sweep)
@@ -136,6 +147,7 @@ class Stage:
             for body in wire.bodies
             if not body.done
         ]
+        left += [f"what {url.partition('?')[0]} leads to was opened and not left" for url in self._remote.held]
         for name in self._engine.cut:
             what = f"spawned work '{name}'"
             if name == "generation-retired":

@@ -79,27 +79,17 @@ class Address:
                 else:
                     sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
                 try:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     if self.proxy is not None:
                         await tunnel.dig(loop, sock, self.proxy, self.authority)
-                    if self.context is None:
-                        _, made = await loop.create_connection(make, sock=sock)
-                    else:
-                        raw, _ = await loop.create_connection(tls.Young, sock=sock)
-                        made = await tls.wrap(raw, make, self.context, self.host)
+                    return await over(sock, make, self.context, self.host)
                 except BaseException:
                     sock.close()
                     raise
-                return made
-        except TimeoutError as exc:
-            self._until = 0.0  # as below
-            raise UpstreamError(f"{none} in time", sent=False, timeout=True) from exc
         except ssl.SSLCertVerificationError as exc:
-            why = exc.verify_message.partition(",")[0]  # behind the comma stands the host's name
-            raise UpstreamError(f"the certificate can't be verified: {why}", sent=False) from exc
-        except (OSError, ssl.SSLError) as exc:
+            raise UpstreamError(why(exc), sent=False) from exc
+        except OSError as exc:
             self._until = 0.0  # ask the resolver anew: the upstream may have moved
-            raise UpstreamError(f"{none}: {_why(exc)}", sent=False) from exc
+            raise UpstreamError(why(exc, none), sent=False, timeout=isinstance(exc, TimeoutError)) from exc
 
     async def _resolve(
         self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]
@@ -110,6 +100,16 @@ class Address:
             self._known = [(family, kind, proto, "", address) for family, kind, proto, _, address in found]
             self._until = now() + DNS_LIFE
         return list(self._known)
+
+
+async def over(sock: socket.socket, make: Callable[[], P], context: ssl.SSLContext | None, name: str) -> P:
+    """Give a connection that stands to what `make` makes, with TLS where there is a context. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if context is None:
+        return (await loop.create_connection(make, sock=sock))[1]
+    raw, _ = await loop.create_connection(tls.Young, sock=sock)
+    return await tls.wrap(raw, make, context, name)
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
@@ -125,8 +125,18 @@ async def _connected(loop: asyncio.AbstractEventLoop, info: aiohappyeyeballs.Add
     return sock
 
 
-def _why(error: OSError) -> str:
-    """In the system's words; asyncio's name the address, which is not the client's to know."""
+def why(error: OSError, none: str = "no connection") -> str:
+    """Why there is no connection; it names neither host nor address, which are not the client's to know."""
+    if isinstance(error, TimeoutError):
+        return f"{none} in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = error.verify_message.partition(",")[0]  # behind the comma stands the host's name
+        return f"the certificate can't be verified: {said}"
+    return f"{none}: {_said(error)}"
+
+
+def _said(error: OSError) -> str:
+    """In the system's words."""
     if isinstance(error, ssl.SSLError):
         return error.reason or "TLS failed"
     if isinstance(error, socket.gaierror) or not error.errno:

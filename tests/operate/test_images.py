@@ -120,7 +120,7 @@ def test_finds_what_is_missing_and_what_is_damaged(say: Say, stored: list[Stored
 def test_says_why_where_there_is_nothing_to_look_after(say: Say, config: Path) -> None:
     status, _, err = say("images", "list")
     assert status == 1 and "there is no store at" in err
-    config.write_text(FILE)
+    config.write_text(FILE + '[[routes]]\nmatch = "* /v1/*"\nchain = ["keys"]\n')
     status, _, err = say("images", "list")
     assert status == 1 and "the config has no [images] table" in err
 

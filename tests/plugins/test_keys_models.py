@@ -195,7 +195,7 @@ GOOD = b'{"model":"gpt-image-2"}'
         (IMAGES, b'\xef\xbb\xbf{"model":"gpt-image-2"}', JSON, 400),
         (IMAGES, '{"model":"gpt-image-2"}'.encode("utf-16"), JSON, 400),
         (IMAGES, GOOD, {"Content-Type": "application/json; charset=utf-16"}, 415),
-        (IMAGES, gzip.compress(b'{"model":"o9"}'), {**JSON, "Content-Encoding": "gzip"}, 415),
+        (IMAGES, gzip.compress(b'{"model":"o9"}', mtime=0), {**JSON, "Content-Encoding": "gzip"}, 415),
         (IMAGES, GOOD, {"Content-Type": "text/plain"}, 415),
         (IMAGES, b"model=gpt-image-2", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         (IMAGES + "?model=o9", GOOD, JSON, 400),

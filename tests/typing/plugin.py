@@ -14,6 +14,9 @@ from proxy.api import (
     Exchange,
     Failure,
     FailureClass,
+    Fetched,
+    FetchFailed,
+    FetchRefused,
     Forward,
     Headers,
     Image,
@@ -25,6 +28,7 @@ from proxy.api import (
     Plugin,
     Reading,
     Rejected,
+    Remote,
     Request,
     Response,
     Secret,
@@ -61,6 +65,7 @@ class Everything(Plugin):
     async def running(self, services: Services) -> AsyncIterator[None]:
         services.log.info("opened", at=services.clock.now())
         self.upstreams = services.upstreams
+        self.remote: Remote = services.remote
         failure = services.failures.classify(429, Headers(), b"", sent=True, paid=False)
         assert_type(failure, Failure | None)
         if failure is not None and failure.next == "yes":
@@ -103,6 +108,20 @@ class Everything(Plugin):
     async def upper(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
             yield piece.upper()
+
+    async def fetched(self, url: str) -> bytes:
+        try:
+            async with self.remote.open(url, upstream="other", limit=self.limit) as fetched:
+                assert_type(fetched, Fetched)
+                assert_type(fetched.media, str | None)
+                assert_type(fetched.length, int | None)
+                assert_type(await anext(fetched), bytes)
+                return b"".join([piece async for piece in fetched])
+        except FetchFailed as error:
+            assert_type(error.answered, int | None)
+        except FetchRefused as error:
+            assert_type(error.host, str)
+        return b""
 
     async def said(self, message: Message) -> Message | None:
         return None if message.kind == "ping" else message

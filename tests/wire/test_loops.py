@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from proxy.testkit import ScriptedUpstream
+
 from . import (
     test_answer,
     test_dial,
+    test_fetch,
     test_leaving,
     test_link,
     test_server,
@@ -21,6 +24,8 @@ from . import (
     test_upload,
     test_websocket,
 )
+from .authority import Authority
+from .fetching import counted
 
 SCENARIOS: list[Callable[[], Coroutine[Any, Any, None]]] = [
     test_link.test_answers_never_cross,
@@ -83,3 +88,27 @@ def test_a_verified_upstream_on_uvloop(tmp_path: Path) -> None:
     pytest.importorskip("uvloop", reason="uvloop is not installed here; the extra 'speed' brings it")
     on_uvloop(test_dial.test_a_verified_upstream_is_asked_over_one_connection("localhost", tmp_path))
     on_uvloop(test_tunnel.test_an_upstream_behind_a_proxy_is_asked_through_one_tunnel(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        partial(test_fetch.test_a_picture_comes_from_a_public_name_as_it_is, framing="chunked"),
+        test_fetch.test_the_end_of_a_generation_hangs_up,
+        test_fetch.test_an_answer_that_stands_still_is_given_up,
+        test_fetch.test_no_more_than_the_limit_comes_where_it_is_not_declared,
+        partial(test_fetch.test_who_is_cancelled_hangs_up, where="before its head"),
+        partial(test_fetch.test_half_a_picture_is_never_taken_for_a_whole, answer=test_fetch.CUT, reset=True),
+    ],
+    ids=name,
+)
+def test_fetching_on_uvloop(scenario: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
+
+    async def served() -> None:
+        async with ScriptedUpstream(counted(), tls=authority.server("cdn.test")) as cdn:
+            await scenario(cdn)
+
+    pytest.importorskip("uvloop", reason="uvloop is not installed here; the extra 'speed' brings it")
+    on_uvloop(served())
