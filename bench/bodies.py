@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+import struct
 from collections.abc import Iterator
 from functools import cache
 
@@ -38,6 +39,13 @@ def image_answer(size: int) -> bytes:
 def picture(characters: int) -> bytes:
     """So many characters of base64: a PNG's head, and noise."""
     return base64.b64encode(PNG + random.Random(characters).randbytes(characters // 4 * 3 - len(PNG)))
+
+
+@cache
+def png(size: int) -> bytes:
+    """A picture's file: the head of a PNG, and noise up to so many bytes."""
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + struct.pack(">IIBBBBB", 1024, 1024, 8, 2, 0, 0, 0)
+    return head + random.Random(size).randbytes(size - len(head))
 
 
 def chat_events(count: int) -> Iterator[bytes]:

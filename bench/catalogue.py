@@ -8,8 +8,22 @@ from collections.abc import Sequence
 
 from . import bodies
 from .client import Answer, Question
-from .rows import DIRECT, Row, framegate, others
-from .workloads import CHAT, EDITS, GENERATIONS, MB, Asking, Hammered, Held, Start, Workload, image, rehosted, same
+from .rows import DIRECT, Row, files, framegate, others
+from .workloads import (
+    CHAT,
+    EDITS,
+    GENERATIONS,
+    MB,
+    Asking,
+    Hammered,
+    Held,
+    Start,
+    Workload,
+    file,
+    image,
+    rehosted,
+    same,
+)
 
 IMAGES = (1_500_000, 8_000_000)
 UPLOAD = 10_000_000
@@ -98,6 +112,10 @@ def plan(*, quick: bool, peers: Sequence[Row]) -> tuple[Plan, list[str]]:
     if not rehosting:
         left_out.append("Framegate among the rehosted: the plugin is not there yet")
     found += [(rehosted(size, count), [naive, *rehosting]) for size, count in zip(IMAGES, (32, 8), strict=True)][
+        : 1 if quick else 2
+    ]
+    kept = [row for row in files.FILES if not quick or "uvloop" not in row.name]
+    found += [(file(size, count, files.path(size)), kept) for size, count in zip(files.SIZES, (32, 8), strict=True)][
         : 1 if quick else 2
     ]
     found += [

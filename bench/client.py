@@ -33,12 +33,14 @@ class Question:
     path: str
     body: bytes
     content_type: str = "application/json"
+    method: str = "POST"
 
     def raw(self, headers: Mapping[str, str]) -> bytes:
         """Head and body, with these headers too."""
-        lines = [f"POST {self.path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Type: {self.content_type}"]
+        lines = [f"{self.method} {self.path} HTTP/1.1", "Host: 127.0.0.1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        lines.append(f"Content-Length: {len(self.body)}")
+        if self.method != "GET":
+            lines += [f"Content-Type: {self.content_type}", f"Content-Length: {len(self.body)}"]
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 

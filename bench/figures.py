@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 # Figure -> what it is called in a table, and with how many decimals.
 FIGURES = {
     "cpu_us": ("CPU µs", 1),
+    "cpu_us_mb": ("CPU µs/MB", 1),
     "rps": ("requests/s", 0),
     "p50_ms": ("p50 ms", 2),
     "p99_ms": ("p99 ms", 2),
@@ -27,7 +28,7 @@ FIGURES = {
     "others": ("others %", 0),
 }
 ADDED = {"added_ms": "alone_ms", "later_ms": "first_ms"}  # over direct, round by round
-COMPARED = ("cpu_us", "rps", "mb_s", "kib_each")
+COMPARED = ("cpu_us", "cpu_us_mb", "rps", "mb_s", "kib_each")
 BASE = "low"
 DIRECT = "direct"
 

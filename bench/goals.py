@@ -47,6 +47,7 @@ GOALS = (
             Goal(size, "looked", "cpu_us", 1.0, "low"),
         )
     ),
+    *(Goal(size, "framegate", "mb_s", 0.6, "nginx", least=True) for size in ("files 1.5 MB", "files 8 MB")),
     *(Goal("held", row, "answered", 5000, least=True, full=True) for row in PASSED),
     *(Goal("held", row, "kib_each", 18, full=True) for row in PASSED),
     *(Goal("held", row, "slowest_s", 12, full=True) for row in PASSED),

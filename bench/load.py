@@ -64,8 +64,11 @@ def program() -> str:
 
 def script(path: Path, question: Question, headers: Mapping[str, str]) -> Path:
     """Write what wrk is to ask."""
-    lines = ['wrk.method = "POST"', f"wrk.body = [==[{question.body.decode()}]==]"]
-    for name, value in {"Content-Type": question.content_type, **headers}.items():
+    lines = [f'wrk.method = "{question.method}"']
+    if question.method != "GET":
+        lines.append(f"wrk.body = [==[{question.body.decode()}]==]")
+        headers = {"Content-Type": question.content_type, **headers}
+    for name, value in headers.items():
         lines.append(f'wrk.headers["{name}"] = "{value}"')
     path.write_text("\n".join(lines) + DONE)
     return path

@@ -39,6 +39,24 @@ PROXY = """\
   }}
 }}
 """
+KEPT = """\
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; root {folder}; types {{ image/png png; }}
+    location /files/ {{ }}
+    location / {{ return 200 '{small}'; }}
+  }}
+}}
+"""
+FRONT = """\
+  upstream behind {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    proxy_http_version 1.1; proxy_set_header Connection "";
+    location / {{ proxy_pass http://behind; }}
+    location /internal/ {{ internal; alias {images}/; }}
+  }}
+}}
+"""
 
 
 def program() -> str:
@@ -58,6 +76,16 @@ def upstream(folder: Path, port: int, images: tuple[int, ...]) -> Command:
 def proxy(folder: Path, port: int, upstream: int) -> Command:
     """nginx with its default buffers; the streaming upstream says that its streams are not to be buffered."""
     return _command(_folder(folder), COMMON + PROXY, port=port, upstream=upstream)
+
+
+def files(folder: Path, port: int) -> Command:
+    """nginx that has the pictures in FOLDER/files, and opens them anew each time as we do."""
+    return _command(folder, COMMON + KEPT, port=port, small=bodies.SMALL_ANSWER.decode())
+
+
+def before(folder: Path, port: int, behind: int, images: Path) -> Command:
+    """nginx in front of Framegate, which names the files that it is to send."""
+    return _command(folder, COMMON + FRONT, port=port, upstream=behind, images=images)
 
 
 def _folder(folder: Path) -> Path:

@@ -156,6 +156,7 @@ class Hammered:
     connections: int
     moved: int = 0  # bytes of picture in an answer, for MB/s
     alone: bool = False  # ask one after another too
+    per_mb: bool = False  # CPU for a megabyte too
 
     def measure(self, ground: Ground, row: Row) -> Sample:
         """Probe, warm up, measure, probe again: the two probes compare every byte."""
@@ -188,6 +189,8 @@ class Hammered:
                 failures.append(f"{loaded.size} bytes for {loaded.requests} answers of {self.size} or more")
             if self.moved:
                 figures["mb_s"] = loaded.requests * self.moved / loaded.seconds / MB
+            if self.per_mb and "cpu_us" in figures:
+                figures["cpu_us_mb"] = figures["cpu_us"] / self.moved * MB
             if self.alone:
                 quickest = min(answer.whole for answer in probe.answers)
                 one = ask(port, raw, each=max(20, min(scale.alone, int(ALONE / quickest))))
@@ -304,3 +307,18 @@ def rehosted(size: int, connections: int) -> Hammered:
     name = passed.name.replace("image", "rehosted")
     what = f"{passed.what}, turned into a file and a URL"
     return replace(passed, name=name, what=what, question=question, check=check, size=100)
+
+
+def file(size: int, connections: int, path: str) -> Hammered:
+    """A kept picture of that many bytes, by its URL."""
+    named = f"{size / MB:g} MB"
+    return Hammered(
+        f"files {named}",
+        f"a kept picture of {named}, {connections} connections",
+        Question(path, b"", method="GET"),
+        same(bodies.png(size)),
+        size,
+        connections,
+        moved=size,
+        per_mb=True,
+    )

@@ -14,11 +14,12 @@ from .core.health import Health
 from .core.model_names import ModelNames
 from .core.routes import Route, Routes
 from .core.upstreams import Upstream, Upstreams
+from .images.renewal import Renewal
 from .images.serving import Serving
 from .model.fetch import Remote
 from .model.images import Stored
 from .model.message import Request, Response
-from .model.services import Clock, Services
+from .model.services import Callers, Clock, Services
 from .model.slots import Caller
 from .model.values import Secret
 from .openai.failure_judge import Judge
@@ -73,7 +74,7 @@ async def generation(
         spawn=engine.spawn,
     )
     await made.start([images, fetcher, *[one.plugin for one in placed.values()]], services)
-    made.files = _files(config, images, log)
+    made.files = _files(config, images, services.callers, log)
     made.routes = Routes(tuple([_route(config, made, table, placed, log) for table in config.routes]))
     return made
 
@@ -136,7 +137,9 @@ def _route(config: Config, made: Generation, table: RouteTable, placed: dict[str
     return Route(table.match, table.methods, table.pattern, table.prefix, lane, strict_segments=strict)
 
 
-def _files(config: Config, images: Images, log: Any) -> Callable[[Request], Awaitable[Response]] | None:
+def _files(
+    config: Config, images: Images, callers: Callers, log: Any
+) -> Callable[[Request], Awaitable[Response]] | None:
     if config.images is None or images.rules is None:
         return None
     accel = config.images.accel
@@ -144,8 +147,17 @@ def _files(config: Config, images: Images, log: Any) -> Callable[[Request], Awai
     def where(stored: Stored) -> str:
         return accel + images.files.place_of(stored.sha256)
 
-    links = images.rules.links
-    return Serving(images.index.get, images.opened, images.clock, log, links=links, accel=where if accel else None)
+    return Serving(
+        images.index.get,
+        images.opened,
+        images.clock,
+        log,
+        thumbs=images.thumbs,
+        renewal=Renewal(callers, images.signed_anew),
+        links=images.rules.links,
+        accel=where if accel else None,
+        accel_root=accel,
+    )
 
 
 def _origins(config: Config, environ: Mapping[str, str]) -> dict[str, Origin]:

@@ -15,7 +15,7 @@ NODE = Path(__file__).parent / "node"
 ALL = os.environ.get("FRAMEGATE_TESTS") == "all"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def needs() -> Callable[[str], str]:
     """A program of the system; the test is skipped in words where it is absent, and fails under FRAMEGATE_TESTS=all."""
 

@@ -6,6 +6,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from bench import bodies, catalogue, chart, goals, publish, report
 from bench.figures import Rounds, Sample, concluded, ratios
 from bench.framing import Reader
 from bench.rig import Command
-from bench.rows import DIRECT, Row, Site, framegate, others
+from bench.rows import DIRECT, Row, Site, files, framegate, others
 from bench.run import ground, measured, run, void
-from bench.workloads import Scale, Start
+from bench.workloads import Scale, Start, file
 
 ROOT = Path(__file__).parent.parent
 TINY = Scale(rounds=1, seconds=1, warm=0, streams=1, uploads=1, alone=20, slow=1, held=50, hold=0.05)
@@ -115,6 +116,17 @@ def test_one_plugin_can_be_asked_for_alone(needs: Callable[[str], str], plugin: 
         rows = framegate.with_and_without(plugin, "")
         found = concluded(measured(rig, Start("start", "to the first answer"), rows, 1, lambda said: None))
     assert [(name, row["void"]) for name, row in found.items()] == [("without", None), ("with", None)]
+
+
+def test_kept_pictures_are_served_by_every_row_alike(needs: Callable[[str], str]) -> None:
+    needs("nginx")
+    needs("wrk")
+    size = files.SIZES[0]
+    rows = [replace(row, slow=True) for row in files.FILES]  # asked a few times only
+    with ground(TINY) as rig:
+        found = concluded(measured(rig, file(size, 4, files.path(size)), rows, 1, lambda said: None))
+    assert [(name, row["void"]) for name, row in found.items()] == [(row.name, None) for row in files.FILES]
+    assert all({"mb_s", "cpu_us_mb"} <= set(row["figures"]) for row in found.values())  # type: ignore[call-overload]
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:

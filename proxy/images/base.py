@@ -16,11 +16,13 @@ from ..model.images import ImageStoreError, Lifetime, Stored
 from ..model.services import Clock, Services
 from ..model.store import Store, StoreError
 from .blobs import Blobs, Folder
+from .cache import Cache
 from .collector import GRACE, Collector
 from .files import Files
 from .index import Index, new_name
 from .signing import Links
 from .spool import Finished, Spooling
+from .thumbs import Thumbs
 
 PATIENCE = 60.0  # seconds that the index may take to learn a name; a slower one has failed
 
@@ -47,9 +49,10 @@ class Images:
         # Not given: whole pictures stay in the folder. Else only those on their way in lie there.
         self.blobs: Blobs = blobs if blobs is not None else Folder(self.files)
         self.index = Index(store, clock)
-        self.collector = Collector(
-            self.index, self.blobs, self.files, store, clock, max_bytes=None if rules is None else rules.max_bytes
-        )
+        max_bytes = None if rules is None else rules.max_bytes
+        cache = Cache(self.files, max_bytes=max_bytes)
+        self.collector = Collector(self.index, self.blobs, self.files, cache, store, clock, max_bytes=max_bytes)
+        self.thumbs = Thumbs(self.files, cache, clock, self._whole)
         self._store = store
         self.clock = clock
         self._pool = pool
@@ -73,6 +76,7 @@ class Images:
         finally:
             stop.set()
             self.collector.wanted.set()
+            await self.thumbs.aclose()
 
     @asynccontextmanager
     async def spool(self, *, owner: str | None = None, request: str | None = None) -> AsyncIterator[Spooling]:
@@ -88,12 +92,20 @@ class Images:
     async def find(self, name: str) -> Stored | None:
         """The picture of that name, with its link."""
         stored = await self.index.get(name)
-        return None if stored is None or self.rules is None else self._linked(self.rules, stored)
+        if stored is None or self.rules is None:
+            return None
+        return self._linked(self.rules, stored, self._ends(self.rules, stored))
 
-    async def signed_anew(self, name: str, *, owner: str) -> Stored | None:
-        """The same for its owner alone; somebody else's is as unknown as one that never was."""
-        stored = await self.find(name)
-        return stored if stored is not None and stored.owner == owner else None
+    async def signed_anew(self, name: str, *, owner: str | None) -> tuple[Stored, float | None] | None:
+        """The same for its owner alone, with when the link ends, if it does; nobody has what has no owner.
+
+        Somebody else's is as unknown as one that never was, and takes as long.
+        """
+        stored = await self.index.get(name)
+        if stored is None or self.rules is None or owner is None or stored.owner != owner:
+            return None
+        ends = self._ends(self.rules, stored)
+        return self._linked(self.rules, stored, ends), ends
 
     async def body(self, name: str) -> Body | None:
         """The bytes of that picture."""
@@ -103,6 +115,9 @@ class Images:
     async def opened(self, stored: Stored, first: int, length: int) -> Body | None:
         """Its bytes from there on; None when they are gone, or not as many as there were. Raises ImageStoreError."""
         return await self.blobs.open(stored.sha256, stored.size, first, length)
+
+    async def _whole(self, stored: Stored) -> Body | None:
+        return await self.opened(stored, 0, stored.size)
 
     async def delete(self, name: str) -> bool:
         """End a name, and the bytes with their last name."""
@@ -146,11 +161,17 @@ class Images:
             with suppress(ProxyError):
                 await self.index.release(sha256, stored.name)
             raise
-        return self._linked(rules, stored)
+        return self._linked(rules, stored, self._ends(rules, stored))
 
-    def _linked(self, rules: Rules, stored: Stored) -> Stored:
-        path = f"/files/{stored.name}"
+    def _ends(self, rules: Rules, stored: Stored) -> float | None:
+        """When a link that is made now ends; None: never."""
+        ends = [] if stored.expires is None else [stored.expires]
         if rules.links is not None:
-            until = self.clock.wall() + rules.links.ttl
-            path += "?" + rules.links.sign(stored.name, until if stored.expires is None else min(until, stored.expires))
+            ends.append(self.clock.wall() + rules.links.ttl)
+        return min(ends, default=None)
+
+    def _linked(self, rules: Rules, stored: Stored, ends: float | None) -> Stored:
+        path = f"/files/{stored.name}"
+        if rules.links is not None and ends is not None:
+            path += "?" + rules.links.sign(stored.name, ends)
         return replace(stored, path=path, url=rules.base() + path)

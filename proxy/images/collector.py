@@ -10,6 +10,7 @@ from ..model.errors import ProxyError
 from ..model.services import Clock, Log
 from ..model.store import Add, Store
 from .blobs import Blobs
+from .cache import Cache
 from .files import Blob, Files
 from .index import Index
 
@@ -39,12 +40,21 @@ class Collector:
     """Clears away by listing what there is: it believes no count."""
 
     def __init__(
-        self, index: Index, blobs: Blobs, files: Files, store: Store, clock: Clock, *, max_bytes: int | None
+        self,
+        index: Index,
+        blobs: Blobs,
+        files: Files,
+        cache: Cache,
+        store: Store,
+        clock: Clock,
+        *,
+        max_bytes: int | None,
     ) -> None:
         self.wanted = asyncio.Event()  # there is too much, or the end has come
         self._index = index
         self._blobs = blobs
         self._files = files  # those on their way in, wherever the whole ones lie
+        self._cache = cache
         self._store = store
         self._clock = clock
         self._max_bytes = max_bytes
@@ -59,6 +69,7 @@ class Collector:
             wait = EVERY
             if stop.is_set():
                 return
+            await asyncio.to_thread(self._cache.trim)  # everybody: it may be a machine's own, and costs little
             try:
                 # The lease is never given back: who has it need not be asked again so soon by the next process.
                 lease, seconds = ("images-full", SOON) if full else ("images", EVERY * (1 - JITTER))
@@ -90,13 +101,16 @@ class Collector:
         counted = (await self._store.add(Add(BYTES, 0))).values[0]
         done.abandoned = await asyncio.to_thread(self._files.sweep)
         for begins in SHARDS:
+            kept = set()
             for blob in await self._shard(begins, now):
                 if blob.written < now - GRACE and await self.drop(blob.sha256):
                     done.removed += 1
                     done.removed_bytes += blob.size
                 else:
+                    kept.add(blob.sha256)
                     done.kept += 1
                     done.kept_bytes += blob.size
+            await asyncio.to_thread(self._cache.orphaned, begins, kept)
         if self._max_bytes is not None and done.kept_bytes > self._max_bytes:
             await self._evict(done, int(self._max_bytes * ROOM))
         if self._max_bytes is not None:
@@ -104,8 +118,11 @@ class Collector:
         return done
 
     async def drop(self, sha256: str) -> bool:
-        """Take these bytes away unless a name needs them; whether they are gone."""
-        return await self._blobs.drop(sha256, self._index.needed)
+        """Take these bytes away unless a name needs them, and their thumbnails; whether they are gone."""
+        gone = await self._blobs.drop(sha256, self._index.needed)
+        if gone:
+            await asyncio.to_thread(self._cache.forget, sha256)
+        return gone
 
     async def _shard(self, begins: str, now: float) -> list[Blob]:
         """The bytes there, of which those with a reference that leads to a name count as new."""

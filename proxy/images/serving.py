@@ -1,4 +1,7 @@
-"""`GET /files/NAME.ext`: pictures by their stable URLs, in ranges, with validators, and with nothing that could run."""
+"""`GET /files/NAME.ext`: pictures by their stable URLs, in ranges, with validators, and with nothing that could run.
+
+With `?w=` their thumbnails, and with `/link` behind the name what their owner may ask.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from ..model.errors import ProxyError, Rejected
 from ..model.images import ImageType, Stored
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock, Log
+from .cache import WIDTHS
 from .index import NAME
+from .renewal import END, Renewal
 from .signing import Links
+from .thumbs import Thumbs
 
 PREFIX = "/files/"
 DAY = 86400
@@ -45,8 +51,11 @@ class Serving:
         clock: Clock,
         log: Log,
         *,
+        thumbs: Thumbs,
+        renewal: Renewal,
         links: Links | None = None,
         accel: Callable[[Stored], str] | None = None,
+        accel_root: str = "",
     ) -> None:
         self._find = find
         self._open = open
@@ -54,6 +63,9 @@ class Serving:
         self._log = log
         self._links = links
         self._accel = accel
+        self._accel_root = accel_root  # where the front server sees our folder
+        self._thumbs = thumbs
+        self._renewal = renewal
         self._known: dict[str, tuple[Stored, float]] = {}  # and since when, on the clock that never steps back
 
     async def __call__(self, request: Request) -> Response:
@@ -67,12 +79,24 @@ class Serving:
             )
         path, _, query = request.target.partition("?")
         name = path.removeprefix(PREFIX)
+        renewed = name.endswith(END)
+        name = name.removesuffix(END)
         if not NAME.fullmatch(name):
             raise _unknown()
+        if renewed:
+            if (link := await self._renewal(request, name)) is None:
+                raise _unknown()
+            return link
+        wanted, query = _wanted(query)
         until = self._signed_until(name, query)
         stored = await self._look_up(name)
         if stored is None:
             raise _unknown()
+        if (width := _width(wanted)) and stored.type != "svg" and self._thumbs.possible(self._log):
+            return await self._thumbnail(request, stored, until, width)
+        return await self._picture(request, stored, until)
+
+    async def _picture(self, request: Request, stored: Stored, until: float | None) -> Response:
         headers = self._headers(stored, until)
         if self._accel is not None:
             # The front server reads the file and the request's conditions: it knows what it sends.
@@ -87,8 +111,7 @@ class Serving:
         first, last = part or (0, stored.size - 1)
         body = await self._open(stored, first, last - first + 1 if request.method == "GET" else 0)
         if body is None:
-            self._log.error("image_missing", name=name[:4], sha256=stored.sha256[:8])
-            raise _unknown()
+            raise self._missing(stored)
         if part is None:
             headers.append((b"content-length", b"%d" % stored.size))
             return Response(200, Headers(headers), body, reason=b"OK")
@@ -97,6 +120,28 @@ class Serving:
             (b"content-range", b"bytes %d-%d/%d" % (first, last, stored.size)),
         ]
         return Response(206, Headers(headers), body, reason=b"Partial Content")
+
+    async def _thumbnail(self, request: Request, stored: Stored, until: float | None, width: int) -> Response:
+        """As a WebP of that width, whole."""
+        headers = self._headers(stored, until, width)
+        tag = f'"{stored.sha256}-{width}"'
+        # Weak: one that was lost is made anew, by another Pillow maybe, and looks the same.
+        marked = [*headers, (b"etag", f"W/{tag}".encode())]
+        if self._accel is None and _holds(request, tag):
+            return Response(304, Headers(marked), EMPTY, reason=b"Not Modified")
+        thumb = await self._thumbs.get(stored, width, self._log)
+        if thumb is None:
+            raise self._missing(stored)
+        if self._accel is not None and thumb.place is not None:
+            await thumb.body.aclose()
+            accel = quote(self._accel_root + thumb.place)
+            headers += [(b"x-accel-redirect", accel.encode()), (b"content-length", b"0")]
+            return Response(200, Headers(headers), EMPTY, reason=b"OK")
+        return Response(200, Headers([*marked, (b"content-length", b"%d" % thumb.size)]), thumb.body, reason=b"OK")
+
+    def _missing(self, stored: Stored) -> ProxyError:
+        self._log.error("image_missing", name=stored.name[:4], sha256=stored.sha256[:8])
+        return _unknown()
 
     async def _look_up(self, name: str) -> Stored | None:
         known = self._known.pop(name, None)
@@ -127,7 +172,7 @@ class Serving:
             )
         return until
 
-    def _headers(self, stored: Stored, until: float | None) -> list[tuple[bytes, bytes]]:
+    def _headers(self, stored: Stored, until: float | None, width: int | None = None) -> list[tuple[bytes, bytes]]:
         now = self._clock.wall()
         ends = [end - now for end in (stored.expires, until) if end is not None]
         age = max(0, int(min([DAY, *ends])))
@@ -136,16 +181,35 @@ class Serving:
             cache += ", immutable"
         # An SVG is a document that can hold a script: it is to be saved, or shown by a page in <img>.
         shown = "inline" if stored.type != "svg" else "attachment"
+        name = stored.name if width is None else f"{stored.name.partition('.')[0]}-{width}.webp"
         return [
-            (b"content-type", MEDIA[stored.type]),
+            (b"content-type", MEDIA[stored.type if width is None else "webp"]),
             (b"cache-control", cache.encode()),
-            (b"content-disposition", f'{shown}; filename="{stored.name}"'.encode()),
+            (b"content-disposition", f'{shown}; filename="{name}"'.encode()),
             *HARMLESS,
         ]
 
 
 def _unknown() -> ProxyError:
     return Rejected("There is no such file, or it is there no more.", status=404, code="file_not_found")
+
+
+def _wanted(query: str) -> tuple[list[str], str]:
+    """The widths that a query names, and the rest of it, which is what is signed."""
+    parts = query.split("&")
+    widths = [part.removeprefix("w=") for part in parts if part.startswith("w=")]
+    return widths, "&".join([part for part in parts if not part.startswith("w=")]) if widths else query
+
+
+def _width(wanted: list[str]) -> int | None:
+    """The one width that is asked for; None where none is. Raises Rejected."""
+    if not wanted:
+        return None
+    if len(wanted) > 1 or wanted[0] not in map(str, WIDTHS):
+        raise Rejected(
+            f"Thumbnails are {WIDTHS[0]}, {WIDTHS[1]} or {WIDTHS[2]} pixels wide: give one of these as 'w'.", param="w"
+        )
+    return int(wanted[0])
 
 
 def _holds(request: Request, tag: str) -> bool:

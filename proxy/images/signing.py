@@ -27,7 +27,7 @@ class Links:
 
     def until(self, name: str, query: str) -> int | None:
         """Until when the link is good, which may be over; None where the signature is not ours."""
-        found = QUERY.fullmatch(query)
+        found = QUERY.fullmatch("&".join(sorted(query.split("&"))))  # in any order
         if found is None:
             return None
         until = int(found[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -11,7 +12,7 @@ from proxy.api import Bytes, Exchange, Forward, Headers, ImageStore, Plugin, Req
 
 
 class Keeping(Plugin):
-    """Keeps each request's body as a picture of the caller's that X-Owner names."""
+    """Keeps each request's body as a picture of the caller's that X-Owner names; a GET gets its query as a page."""
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
@@ -19,6 +20,9 @@ class Keeping(Plugin):
         yield
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        if request.method == "GET":
+            page = unquote_to_bytes(request.target.partition("?")[2])
+            return Response(200, Headers.of(content_type="text/html", content_length=str(len(page))), Bytes(page))
         async with self._images.spool(owner=request.headers.get("X-Owner"), request=exchange.id) as spool:
             async for piece in request.body:
                 spool.write(piece)

@@ -16,6 +16,7 @@ from proxy.testkit import Answer, RawClient
 
 from ..end_to_end.process import opened
 from .asking import DATA, get, house, kept
+from .drawn import halves, seen
 from .pictures import png
 
 
@@ -124,6 +125,12 @@ async def test_nginx_reads_the_file_where_accel_says_so(needs: Callable[[str], s
         port = free.getsockname()[1]
     async with house('accel = "/internal/"') as served:
         told = await kept(served)
+        drawn = await kept(served, halves())
+        for _ in range(2):  # made, and found
+            small = await get(served, drawn["path"] + "?w=256")
+            place = f"/internal/thumbs/{drawn['sha256'][:2]}/{drawn['sha256']}.256.webp"
+            assert (small.body, small.get(b"x-accel-redirect")) == (b"", place.encode())
+            assert small.get(b"content-type") == b"image/webp" and small.get(b"etag") is None
         direct = await get(served, told["path"])
         assert direct.body == b"" and (direct.get(b"x-accel-redirect") or b"").endswith(told["sha256"].encode())
         assert served.house.config.images is not None
@@ -143,6 +150,9 @@ async def test_nginx_reads_the_file_where_accel_says_so(needs: Callable[[str], s
             shown = {name.lower(): value for name, value in answer.headers}
             assert shown[b"content-type"] == b"image/png" and plain < set(shown) and b"x-accel-redirect" not in shown
             assert shown[b"cache-control"] == b"public, max-age=86400"
+            small = await _through(port, drawn["path"] + "?w=256")
+            assert seen(small.body).size == (256, 128) and small.get(b"content-type") == b"image/webp"
+            assert (await _through(port, place)).status == 404
             part = await _through(port, told["path"], "Range: bytes=5-9")
             assert (part.status, part.body) == (206, DATA[5:10])
             inside = f"/internal/blobs/{told['sha256'][:2]}/{told['sha256']}"

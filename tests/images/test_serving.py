@@ -213,8 +213,9 @@ async def test_signed_links_end_and_keys_rotate() -> None:
         answer = await get(served, told["path"])
         assert code(answer) == (403, "link_expired")
         served.house.state.environ = {"FRAMEGATE_MASTER_KEY": f"{new},{old}"}
-        before = await served.house.state.images(served.house.config).signed_anew(told["name"], owner="k1")
-        assert before is not None
+        anew = await served.house.state.images(served.house.config).signed_anew(told["name"], owner="k1")
+        assert anew is not None
+        before = anew[0]
         await served.house.reload(served.house.config)
         assert (await get(served, before.path)).body == DATA
         for given, sound in ((new, True), (old, False)):
@@ -223,6 +224,7 @@ async def test_signed_links_end_and_keys_rotate() -> None:
             assert ((await get(served, before.path)).status == 200) is sound
         images = served.house.state.images(served.house.config)
         assert await images.signed_anew(told["name"], owner="k2") is None
+        assert await images.signed_anew((await kept(served))["name"], owner=None) is None
 
 
 async def test_the_log_does_not_tell_the_name() -> None:
