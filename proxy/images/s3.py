@@ -68,6 +68,7 @@ WRITERS = 16  # pictures going up at a time: each holds some 200 KiB
 READERS = 128  # pictures being read at a time; slow clients hold theirs, and must not keep others from putting any
 OTHERS = 8
 PIECE = 2**16
+MISSING = frozenset(("NoSuchKey", "NotFound", "404", "InvalidRange", "416"))
 SUM = re.compile(r"[0-9a-f]{64}")
 HINTS = {
     "AccessDenied": "these credentials may not do that",
@@ -173,6 +174,9 @@ class S3:
                 answer = await client.delete_object(Bucket=self._bucket.name, Key=self._key(sha256))
                 over = not answer["ResponseMetadata"].get("RetryAttempts")
             return True
+        except _Denied:
+            over = True
+            raise
         finally:
             if over:
                 await self._store.delete(GOING, sha256)
@@ -360,21 +364,24 @@ class Download(Body):
         await super().aclose()
 
 
-class _Missing(ImageStoreError):
+class _Denied(ImageStoreError):
+    """S3 has said no to the first attempt, and so has done nothing."""
+
+
+class _Missing(_Denied):
     """There is no such object, or not that part of it."""
 
 
 def _refused(error: ClientError) -> ImageStoreError:
-    said = str(error.response.get("Error", {}).get("Code", ""))
-    if said in ("NoSuchKey", "404", "NotFound", "InvalidRange", "416"):
-        return _Missing("There is no such object.")
+    said, told = str(error.response.get("Error", {}).get("Code", "")), error.response.get("ResponseMetadata", {})
+    kind = ImageStoreError if told.get("RetryAttempts") or told.get("HTTPStatusCode", 500) >= 500 else _Denied
     code = said if re.fullmatch(r"[A-Za-z0-9.]{1,60}", said) else "no reason given"
     hint = HINTS.get(code)
-    return _sorry(f"S3 refuses ({code}{'' if hint is None else ': ' + hint})")
+    return _sorry(f"S3 refuses ({code}{'' if hint is None else ': ' + hint})", _Missing if said in MISSING else kind)
 
 
-def _sorry(why: str) -> ImageStoreError:
-    return ImageStoreError(f"The store of pictures can't be used: {why}.")
+def _sorry(why: str, kind: type[ImageStoreError] = ImageStoreError) -> ImageStoreError:
+    return kind(f"The store of pictures can't be used: {why}.")
 
 
 def _md5(pread: Callable[[int, int], bytes]) -> str:

@@ -142,10 +142,22 @@ async def test_a_deletion_of_more_than_one_attempt_leaves_its_mark(tmp_path: Pat
         assert await images._store.items(GOING)
 
 
+@pytest.mark.parametrize(("status", "code", "marks"), [(403, "AccessDenied", 0), (500, "InternalError", 1)])
+async def test_a_deletion_that_is_refused_is_over_and_one_that_failed_may_not_be(
+    tmp_path: Path, moto: Moto, status: int, code: str, marks: int
+) -> None:
+    async with door(moto) as way, far(tmp_path, moto, port=way.port) as images:
+        old = await keep(images, png())
+        way.only, way.answer = b"DELETE", refusal(status, code)
+        with pytest.raises(ImageStoreError, match=code):
+            await images.delete(old.name)
+        assert len(await images._store.items(GOING)) == marks
+
+
 async def test_kept_and_cleared_away_at_once(tmp_path: Path, moto: Moto) -> None:
     clock = TurnedClock()
     async with far(tmp_path, moto, clock) as one, far(tmp_path, moto, clock) as other:
-        for n in range(8):
+        for n in range(5):
             async with one.spool() as spool:
                 spool.write(png())
                 clock.turn(2 * GRACE)  # what lies there is old, and nobody needs it
