@@ -24,9 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import io
-import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -55,6 +52,7 @@ from .blobs import Needed
 from .files import Blob, translated
 from .serving import MEDIA
 from .spool import Spooling
+from .upload import Upload, md5
 
 GOING = "blobs-going"  # the space of the marks
 GONE = 1800.0  # seconds that a mark stays when nobody knows what became of the deletion
@@ -114,7 +112,7 @@ class S3:
         else:
             # Not all that speak S3 know the newer header (R2 only for parts); this one they all do.
             try:
-                proof = {"ContentMD5": await asyncio.to_thread(_md5, spool.pread)}
+                proof = {"ContentMD5": await asyncio.to_thread(md5, spool.pread)}
             except OSError as error:
                 raise translated(error) from error
         async with self._asking(self._writers) as client:
@@ -286,38 +284,6 @@ class S3:
         )
 
 
-class Upload(io.RawIOBase):
-    """A spool's file as the client wants it: read by threads, a piece at a time, and again where it tries again."""
-
-    def __init__(self, pread: Callable[[int, int], bytes], size: int) -> None:
-        self._pread = pread
-        self._size = size
-        self._at = 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Where it is read from next."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Read from there on."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        data = self._pread(self._at, self._size - self._at if size < 0 else size)
-        self._at += len(data)
-        return data
-
-
 class Download(Body):
     """An object's bytes as S3 sends them: no faster than they are read, as aiohttp holds at most 128 KiB."""
 
@@ -382,15 +348,6 @@ def _refused(error: ClientError) -> ImageStoreError:
 
 def _sorry(why: str, kind: type[ImageStoreError] = ImageStoreError) -> ImageStoreError:
     return kind(f"The store of pictures can't be used: {why}.")
-
-
-def _md5(pread: Callable[[int, int], bytes]) -> str:
-    found = hashlib.md5(usedforsecurity=False)
-    at = 0
-    while piece := pread(at, 2**18):
-        found.update(piece)
-        at += len(piece)
-    return base64.b64encode(found.digest()).decode()
 
 
 def _stay(context: dict[str, Any], **_: Any) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from proxy.images.base import Images
 from proxy.images.collector import GRACE
-from proxy.images.s3 import S3, Upload
+from proxy.images.s3 import S3
+from proxy.images.upload import Upload
 from proxy.model.body import Body
 from proxy.model.errors import BodyConsumed
 from proxy.model.images import ImageStoreError
