@@ -14,6 +14,7 @@ from proxy.images.s3 import READERS, S3
 from proxy.testkit import RawClient, Served
 
 from ..asking import DATA, TAG, code, get, house, kept
+from ..drawn import halves, seen
 from ..pictures import SVG, png
 from .store import Door, Moto, door
 from .test_keeping import impatient
@@ -56,6 +57,26 @@ async def test_served_as_from_a_folder(tmp_path: Path, moto: Moto) -> None:
         spool = served.house.config.images.path
         assert spool == served.house.config.store.path.parent / "images"
         assert sorted(path.name for path in spool.rglob("*")) == ["spool"]
+
+
+async def test_thumbnails_are_made_here_and_stay_here(tmp_path: Path, moto: Moto) -> None:
+    async with far(moto, tmp_path) as (served, way):
+        told, other = await kept(served, halves()), await kept(served, halves(size=(700, 300)))
+        small = await get(served, told["path"] + "?w=256")
+        assert seen(small.body).size == (256, 128) and small.get(b"content-type") == b"image/webp"
+        assert served.house.config.images is not None
+        folder = served.house.config.images.path
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert files == {f"thumbs/{told['sha256'][:2]}/{told['sha256']}.256.webp"}
+        await way.down()
+        assert (await get(served, told["path"] + "?w=256")).body == small.body
+        # What can't be read now is no reason to believe that it never can.
+        assert code(await get(served, other["path"] + "?w=256")) == (503, "image_store_unavailable")
+        way.go.set()
+        await way.up()
+        assert (await get(served, other["path"] + "?w=256")).status == 200
+        images = served.house.state.images(served.house.config)
+        assert await images.delete(told["name"]) and not list(folder.rglob(f"{told['sha256']}*"))
 
 
 async def test_what_is_missing_is_the_same_404_and_a_line_in_the_log(tmp_path: Path, moto: Moto) -> None:
