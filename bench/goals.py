@@ -47,6 +47,15 @@ GOALS = (
             Goal(size, "looked", "cpu_us", 1.0, "low"),
         )
     ),
+    Goal("small JSON", "images", "cpu_us", 1.25, "low"),
+    *(
+        goal
+        for size in ("rehosted 1.5 MB", "rehosted 8 MB")
+        for goal in (
+            Goal(size, "images", "mb_s", 3, "naive", least=True),
+            Goal(size, "images", "cpu_us", 0.35, "naive"),
+        )
+    ),
     *(Goal(size, "framegate", "mb_s", 0.6, "nginx", least=True) for size in ("files 1.5 MB", "files 8 MB")),
     *(Goal("held", row, "answered", 5000, least=True, full=True) for row in PASSED),
     *(Goal("held", row, "kib_each", 18, full=True) for row in PASSED),
@@ -54,6 +63,8 @@ GOALS = (
     *(Goal("SSE, 100 events", row, "later_ms", 0.3) for row in PASSED),
     Goal("start", "empty", "start_s", 0.25),
     Goal("start", "empty", "idle_mb", 45),
+    Goal("start", "images", "start_s", 0.5),
+    Goal("start", "images", "idle_mb", 75),
 )
 
 

@@ -71,12 +71,14 @@ class State:
     def images(self, config: Config) -> Images:
         """The pictures, as that config wants them kept. Raises StoreError where links can't be signed."""
         from .images.base import Images, Rules
-        from .images.signing import Links
-        from .store.vault import masters
 
-        table, rules, blobs = config.images, None, None
+        table, rules, blobs, links = config.images, None, None, None
         if table is not None:
-            links = Links(masters(self.environ, self._path.parent), ttl=table.link_ttl) if table.sign else None
+            if table.sign:
+                from .images.signing import Links
+                from .store.vault import masters
+
+                links = Links(masters(self.environ, self._path.parent), ttl=table.link_ttl)
             base = partial(self._base, config.server.public_url.rstrip("/"))
             rules = Rules(table.path, table.ttl, table.max_bytes, base, links)
             blobs = None if table.account is None else self._bucket(table.account)

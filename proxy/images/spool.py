@@ -15,7 +15,6 @@ from .files import Files, Temp, translated
 from .picture import Sight, look
 
 T = TypeVar("T")
-MANY = 8
 PIECE = 2**18  # bytes that are worth a thread's turn; a spool holds about twice as many
 
 
@@ -128,16 +127,16 @@ class Spooling:
             try:
                 if self.temp is None:
                     self.temp = self._files.create()
-                for piece in data:
-                    rest = memoryview(piece)
-                    while rest:
-                        count = os.write(self.temp.descriptor, rest)
-                        self._written += count
-                        rest = rest[count:]
+                # Joined, as each call gives the interpreter away and has to wait for it again.
+                whole = data[0] if len(data) == 1 else b"".join(data)
+                rest = memoryview(whole)
+                while rest:
+                    count = os.write(self.temp.descriptor, rest)
+                    self._written += count
+                    rest = rest[count:]
             except OSError as error:
                 return error
-            for piece in data:
-                self._sum.update(piece)
+            self._sum.update(whole)
             return None
 
     def _seal(self, data: Sequence[bytes]) -> tuple[OSError | None, Sight | None]:
@@ -183,9 +182,7 @@ class Spooling:
             self._writing.add_done_callback(done)
 
     def _take(self) -> Sequence[bytes]:
-        # A few large pieces are written one by one; a copy costs more than the calls.
-        data = self._pieces if len(self._pieces) <= MANY else [b"".join(self._pieces)]
-        self._pieces = []
+        data, self._pieces = self._pieces, []
         self._held = 0
         return data
 
