@@ -1,0 +1,69 @@
+"""Limits as the store counts them: what a request takes of each, held by a lease until it is known what was used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+LEASE = 10.0  # seconds after which what a process holds is given back, unless it has been heard of
+MOST = 2**53 - 1  # of anything that is counted: as far as every store counts exactly
+PIECES = 60  # into which a rolling window is cut: an amount counts for as long as the window, and a piece at the most
+
+
+class Line(NamedTuple):
+    """One limit as the store knows it. Of `window` and `until` at most one is given.
+
+    With neither, what a request takes counts as long as the request holds it, and no longer.
+    """
+
+    counter: str  # whose, and of what; one name stands for one window, for ever
+    ceiling: int
+    window: int = 0  # milliseconds for which an amount counts
+    until: int = 0  # milliseconds since 1970 until which the counter is wanted: the end of a calendar's period
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Take the amounts, all or none. The same id again changes nothing. With an empty id, only look."""
+
+    id: str
+    lines: Sequence[Line]
+    amounts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """End a claim: what was used stays counted where it was taken, and nothing else.
+
+    A claim that nobody knows (its lease ran out, or the store lost it) is counted now. Asked again, it changes nothing.
+    """
+
+    id: str
+    lines: Sequence[Line]
+    used: Sequence[int]
+
+
+class Claimed(NamedTuple):
+    """What came of a claim, line by line. Where it was refused, nothing was taken."""
+
+    taken: bool
+    levels: tuple[int, ...]  # what counts after it
+    waits: tuple[int, ...]  # milliseconds until the amount fits; 0: it does; -1: that can't be told from here
+    resets: tuple[int, ...]  # milliseconds until nothing of what counts now counts; -1: that can't be told
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a process asks of the store at one moment; each is done or refused for itself, in order."""
+
+    holder: str  # the process: as long as it is heard of, it holds what it claimed
+    asked: Sequence[Claim | Settle]
+    expected: int | None = None  # milliseconds: what the store's clock should show, by the process's own
+
+
+class Tallied(NamedTuple):
+    """What the store did: for each claim what came of it, for each settlement None."""
+
+    now: int  # milliseconds on the store's clock, which follows the wall clock and never steps
+    answers: Sequence[Claimed | None]
