@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .core.callers import Callers, KeyRing
 from .core.health import Health
+from .model.quota import Tallied, Tally
 from .model.services import Clock, Log
 from .model.slots import Caller
 from .model.store import Add, Added, Store
@@ -144,6 +145,10 @@ class State:
     async def add(self, *steps: Add) -> Added:
         """Do all steps or none."""
         return await (self._store or await self._open()).add(*steps)
+
+    async def tally(self, asked: Tally) -> Tallied:
+        """Take of limits and settle."""
+        return await (self._store or await self._open()).tally(asked)
 
     async def aclose(self) -> None:
         """Close what was opened."""

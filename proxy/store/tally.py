@@ -5,7 +5,7 @@ What was taken stands in cells: each says until when it counts, and who holds it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ..model.quota import PIECES, Claimed, Line
 
