@@ -86,7 +86,8 @@ def claimed(
     counters: Sequence[Counter], lines: Sequence[Line], amounts: Sequence[int], now: int, holder: str, *, take: bool
 ) -> tuple[Claimed, list[tuple[str, Cell, int]]]:
     """Take all that was asked, or nothing where one does not fit; and what was taken of which cell."""
-    waits = tuple([counter.wait(*asked, now) for counter, *asked in zip(counters, amounts, lines, strict=True)])
+    asked = zip(counters, amounts, lines, strict=True)
+    waits = tuple([counter.wait(amount, line, now) for counter, amount, line in asked])
     took: list[tuple[str, Cell, int]] = []
     taken = take and not any(waits)
     if taken:
