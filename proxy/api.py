@@ -19,12 +19,14 @@ from .model.health import Capability, Health, Standing
 from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
+from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
 from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Size
+from .openai.demand import Means, demand
 from .openai.endpoint import endpoint
 from .openai.models import narrowed
 from .openai.multipart import Part, parts
@@ -33,6 +35,7 @@ from .openai.operation_texts import Image, Text, Unseen
 from .openai.pictures import in_base64
 from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
+from .openai.used import used
 
 __all__ = [
     "CALLER",
@@ -55,6 +58,7 @@ __all__ = [
     "Client",
     "ClientLeft",
     "Clock",
+    "Demand",
     "Duration",
     "Exchange",
     "Failure",
@@ -71,6 +75,7 @@ __all__ = [
     "ImageStoreError",
     "ImageType",
     "Log",
+    "Means",
     "Message",
     "Model",
     "NotAnImage",
@@ -79,6 +84,7 @@ __all__ = [
     "Part",
     "Picture",
     "Plugin",
+    "PriceBook",
     "ProxyError",
     "Quoted",
     "Reading",
@@ -90,6 +96,7 @@ __all__ = [
     "Response",
     "Secret",
     "Services",
+    "Share",
     "Size",
     "Slot",
     "Slots",
@@ -107,12 +114,16 @@ __all__ = [
     "Unseen",
     "UpstreamError",
     "Upstreams",
+    "Used",
+    "demand",
     "endpoint",
     "in_base64",
+    "nano",
     "narrowed",
     "operation",
     "parts",
     "spoken",
+    "used",
     "with_field",
     "with_strings",
     "without_field",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import ClassVar, Literal, get_args
 
+from ..model.prices import nano
+from ..model.quota import MOST
 from ..model.values import duration
 from .settings import Several
 
@@ -67,6 +69,11 @@ class Budget:
     window: Window
     wanted: ClassVar[str] = 'a budget such as "25 USD / month"'
 
+    @property
+    def nano(self) -> int:
+        """The amount in nano-USD, in which money is counted."""
+        return nano(self.usd)
+
     @classmethod
     def parse(cls, text: str) -> Budget:
         """A budget from "25 USD / month"."""
@@ -79,6 +86,8 @@ class Budget:
         usd = Decimal(found[1])
         if usd == 0:
             raise ValueError(f"'{text}' would refuse everything; leave a budget out to have none")
+        if nano(usd) > MOST:
+            raise ValueError(f"'{text}' is more than can be counted, which is {MOST // nano(Decimal(1)):,} USD")
         return cls(usd, Window.parse(window))
 
 

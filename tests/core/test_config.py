@@ -35,6 +35,7 @@ from proxy.core.config import (
     zero,
 )
 from proxy.core.limit import Limits
+from proxy.core.price import PriceTable
 from proxy.core.settings import settings_of
 from proxy.model.bucket import Account, Bucket
 from proxy.openai.failure_rule import Rule
@@ -619,6 +620,7 @@ TABLES: dict[str, type] = {
     "keys.*": KeyTable,
     "groups.*": GroupTable,
     "models.*": ModelTable,
+    "prices.*": PriceTable,
     "plugins.*": module._Use,
     "routes.*": RouteTable,
     "failures.*": Rule,
