@@ -23,6 +23,7 @@ from .model.services import Callers, Clock, Services
 from .model.slots import Caller
 from .model.values import Secret
 from .openai.failure_judge import Judge
+from .prices.book import ConfigBook
 from .state import State
 from .wire.dial import Address
 from .wire.fetch import Fetcher, Origin
@@ -66,6 +67,8 @@ async def generation(
         upstreams=upstreams,
         store=state,
         quotas=state.quotas(config, log),
+        prices=ConfigBook(config.prices),
+        means=state.means,
         images=images,
         remote=remote or fetcher,
         callers=state.callers(_declared(config), frozenset(config.groups)),
