@@ -71,7 +71,7 @@ async def generation(
         means=state.means,
         images=images,
         remote=remote or fetcher,
-        callers=state.callers(_declared(config), frozenset(config.groups)),
+        callers=state.callers(_declared(config), frozenset(config.groups), log),
         failures=Judge(config.failures, clock),
         clock=clock,
         log=log,
