@@ -157,7 +157,7 @@ class Claims:
                 waiting.set_result(answer)
                 self._held += answer.taken
             elif answer.taken:  # whoever asked has left
-                self._asked.append((_back(asked), None))
+                self._asked.appendleft((_back(asked), None))
         return True
 
     def _failed(self, batch: list[Asked], error: StoreError, *, late: bool = False) -> None:
