@@ -10,6 +10,8 @@ from .tally import Cell, Counter, claimed, settled
 
 MOST = 2**14  # counters; past that those of which nothing counts are let go of
 HELD = "held"
+Took = tuple[Sequence[Cell] | None, Sequence[int]]
+UNKNOWN: Took = (None, ())
 
 
 class Memory:
@@ -18,7 +20,7 @@ class Memory:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._counters: dict[str, Counter] = {}
-        self._claims: dict[str, tuple[list[Cell], Sequence[int]]] = {}
+        self._claims: dict[str, Took] = {}
 
     async def tally(self, asked: Tally) -> Tallied:
         """Take of limits and settle."""
@@ -36,6 +38,6 @@ class Memory:
             if answer.taken:
                 self._claims[asked.id] = cells, asked.amounts
             return answer
-        known = self._claims.pop(asked.id, None)
-        settled(counters, *(known if known is not None else (None, ())), asked.used, now)
+        cells, took = self._claims.pop(asked.id, UNKNOWN)
+        settled(counters, cells, took, asked.used, now)
         return None
