@@ -34,9 +34,9 @@ class Memory:
         for counter, line in zip(counters, asked.lines, strict=True):
             counter.look(line, now)
         if isinstance(asked, Claim):
-            answer, cells = claimed(counters, asked.lines, asked.amounts, now, HELD, take=bool(asked.id))
+            answer, where = claimed(counters, asked.lines, asked.amounts, now, HELD, take=bool(asked.id))
             if answer.taken:
-                self._claims[asked.id] = cells, asked.amounts
+                self._claims[asked.id] = where, asked.amounts
             return answer
         cells, took = self._claims.pop(asked.id, UNKNOWN)
         settled(counters, cells, took, asked.used, now)
