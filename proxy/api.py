@@ -17,15 +17,17 @@ from .model.failure import Billed, Failure, FailureClass, Told
 from .model.fetch import Fetched, FetchFailed, FetchRefused, Remote
 from .model.health import Capability, Health, Standing
 from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored
+from .model.limit import NO_LIMITS, Limits
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
 from .model.prices import Demand, PriceBook, Share, Used, nano
+from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
 from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
-from .model.values import Duration, Secret, Size
+from .model.values import Duration, Secret, Several, Size
 from .openai.demand import Means, demand
 from .openai.endpoint import endpoint
 from .openai.models import narrowed
@@ -42,6 +44,7 @@ __all__ = [
     "CAPABILITY",
     "CHANGED",
     "EMPTY",
+    "NO_LIMITS",
     "STOPPED",
     "Add",
     "Added",
@@ -51,10 +54,13 @@ __all__ = [
     "Body",
     "BodyConsumed",
     "BodyTooLarge",
+    "Bound",
+    "Bounds",
     "Bytes",
     "Caller",
     "Callers",
     "Capability",
+    "Claimed",
     "Client",
     "ClientLeft",
     "Clock",
@@ -74,6 +80,8 @@ __all__ = [
     "ImageStore",
     "ImageStoreError",
     "ImageType",
+    "Limits",
+    "Line",
     "Log",
     "Means",
     "Message",
@@ -86,6 +94,7 @@ __all__ = [
     "Plugin",
     "PriceBook",
     "ProxyError",
+    "Quotas",
     "Quoted",
     "Reading",
     "Rehosting",
@@ -93,9 +102,12 @@ __all__ = [
     "Remote",
     "Request",
     "RequestTimeout",
+    "Resource",
     "Response",
+    "Scope",
     "Secret",
     "Services",
+    "Several",
     "Share",
     "Size",
     "Slot",

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ..model.limit import NO_LIMITS, Limits
 from ..model.prices import price_of
 from ..model.slots import CALLER
 from . import order, proxies
-from .limit import NO_LIMITS, Limits
 from .settings import Complaint, Reader
 from .tables import PluginTable, RouteTable
 from .words import at, nearest

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.api import Plugin
 from proxy.core import registry
 from proxy.core.config import Config, ConfigError, load
-from proxy.core.limit import NO_LIMITS, Limits
+from proxy.model.limit import NO_LIMITS, Limits
 from proxy.model.prices import Price, price_of
 
 DOCS = (Path(__file__).parent.parent.parent / "docs/configuration.md").read_text()
