@@ -148,6 +148,25 @@ def test_a_tool_that_nobody_saw_is_paid_too() -> None:
     assert (found.images, found.tokens, found.shares[1].model) == (1, 542, None)
 
 
+def test_a_tool_that_nobody_saw_is_guessed_where_it_tells_nothing() -> None:
+    found = used(heard({"id": "r", "status": "completed", "output": [item()], "usage": SPEAKING}), 200, CHAT)
+    assert (found.images, found.tokens, found.shares[1].model) == (1, 12 + 7024, None)
+
+
+def test_of_two_tools_the_first_is_paid() -> None:
+    other = TOOL._replace(model="gpt-image-1.5")
+    answer = {"id": "r", "output": [item()], "usage": SPEAKING, "tool_usage": {"image_gen": IMAGE_USAGE}}
+    found = used(heard(answer), 200, TOOLED._replace(shares=(SPOKEN, TOOL, other)))
+    assert (found.images, found.tokens, found.shares[2]) == (1, 542, Share("gpt-image-1.5", draws=True))
+
+
+def test_a_chat_whose_model_draws_unasked_is_one_model() -> None:
+    message = {"content": None, "images": [{"image_url": {"url": "data:image/png;base64," + B64}}]}
+    answer = {"id": "c", "choices": [{"message": message}], "usage": {"prompt_tokens": 7, "completion_tokens": 1300}}
+    found = used(heard(answer), 200, CHAT)
+    assert found == Used(1, 1, 1307, (Share("gpt-5", 7, text_out=1300, images=1, draws=True, told=True),), True)
+
+
 def test_who_wrote_an_svg_is_added() -> None:
     svg = {"input_tokens": 3, "output_tokens": 4, "reasoning_tokens": 0, "total_tokens": 7, "model": "gpt-5.5"}
     asked = IMAGES._replace(shares=(DRAWN, Share(None, 10, text_out=1000)))
