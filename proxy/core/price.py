@@ -29,7 +29,7 @@ class Usd(int):
         if not number.is_finite() or number < 0:
             raise ValueError(f"{number} is no price; write {cls.wanted}, or 0 for what costs nothing")
         if number > HIGHEST:
-            raise ValueError(f"{number:.6g} USD is more than a price can be, which is {HIGHEST:,}")
+            raise ValueError(f"{str(number)[:30]} USD is more than a price can be, which is {HIGHEST:,}")
         if number != number.quantize(Decimal(1).scaleb(-PLACES)):
             raise ValueError(
                 f"{str(number)[:30]} has more than {PLACES} places behind the point; nothing is counted as finely"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from fnmatch import fnmatchcase
@@ -89,7 +89,7 @@ class Price:
     """What one model costs. What is not given is None, or not there."""
 
     images: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Nano-USD for a picture, by size and by quality; "" is any that has no price of its own."""
+    """Nano-USD for a picture, by size and by quality, of which there is one at least; "" is any without its own."""
     text_in: int | None = None  # nano-USD for a million tokens, like those below
     image_in: int | None = None
     text_out: int | None = None
@@ -102,25 +102,21 @@ class Price:
 
     def image(self, size: str | None, quality: str | None) -> int | None:
         """One picture: the dearest that those words may turn out to mean."""
-        images = self.images
-        if size in (None, "", "auto"):
-            rows = list(images.values())
-        else:
-            row = images.get(size or "") or images.get("")
-            rows = [row] if row is not None else list(images.values())
-        found = [price for row in rows if (price := _of_quality(row, quality)) is not None]
-        return max(found, default=None)
+        rows: Iterable[Mapping[str, int]] = self.images.values()
+        if size and size != "auto":
+            row = self.images.get(size) or self.images.get("")
+            rows = rows if row is None else (row,)
+        return max([_of_quality(row, quality) for row in rows], default=None)
 
     def tokens(self, share: Share) -> int | None:
         """All tokens of a share, rounded up to a nano-USD; None when some of them have no price."""
-        image_in = self.text_in if self.image_in is None else self.image_in
-        image_out = self.text_out if self.image_out is None else self.image_out
+        _, text_in, image_in, text_out, image_out, *_ = share
         total = 0
         for count, price in (
-            (share.text_in, self.text_in),
-            (share.image_in, image_in),
-            (share.text_out, self.text_out),
-            (share.image_out, image_out),
+            (text_in, self.text_in),
+            (image_in, self.text_in if self.image_in is None else self.image_in),
+            (text_out, self.text_out),
+            (image_out, self.text_out if self.image_out is None else self.image_out),
         ):
             if count:
                 if price is None:
@@ -138,8 +134,6 @@ def price_of(prices: Mapping[str, Price], model: str) -> Price | None:
     return prices[max(globs, key=len)] if globs else None
 
 
-def _of_quality(row: Mapping[str, int], quality: str | None) -> int | None:
-    if quality in (None, "", "auto"):
-        return max(row.values(), default=None)
-    found = row.get(quality or "", row.get(""))
-    return found if found is not None else max(row.values(), default=None)
+def _of_quality(row: Mapping[str, int], quality: str | None) -> int:
+    found = row.get(quality, row.get("")) if quality and quality != "auto" else None
+    return max(row.values()) if found is None else found

@@ -7,12 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from ..model.prices import Demand, Price, Share, Used, price_of
 from ..model.quota import MOST
 
+NAMES, LONGEST = 1024, 256  # names, and characters of one, that are remembered
+
 
 class ConfigBook:
     """Prices by model, as the config gives them."""
 
     def __init__(self, prices: Mapping[str, Price]) -> None:
         self._prices = prices
+        self._known: dict[str, Price | None] = {}  # by name, as requests have them: no more than so many
+
+    def price(self, model: str) -> Price | None:
+        """The price of that model."""
+        if model in self._known:
+            return self._known[model]
+        found = price_of(self._prices, model)
+        if len(self._known) < NAMES and len(model) <= LONGEST:
+            self._known[model] = found
+        return found
 
     def most(self, model: str, demand: Demand, /) -> int | None:
         """The most that it may cost; where a model has both sorts of price, by the dearer."""
@@ -27,7 +39,7 @@ class ConfigBook:
         for at, share in enumerate(shares):
             if not share.tokens and not share.images:
                 continue
-            price = price_of(self._prices, (share.model or "") if at else model)
+            price = self.price((share.model or "") if at else model)
             cost = priced(price, share) if price is not None else None
             if cost is None:
                 return None
