@@ -40,7 +40,7 @@ def test_a_key_is_made_with_limits(say: Say, config: Path) -> None:
     written = {"images": ["20 / 1m", "500 / 1d"], "budget": ["25 USD / month"], "concurrent": 5}
     assert caller.limits.written() == written and Limits.read(written) == caller.limits
     rows = {row[0]: row for row in map(str.split, say("keys", "list")[1].splitlines())}
-    assert rows[caller.id][9] == "images=20/1m,images=500/1d,budget=25USD/month,concurrent=5"
+    assert rows[caller.id][9] == "images=20/1m,images=500/1d,concurrent=5,budget=25USD/month"
     again = [word for one in rows[caller.id][9].split(",") for word in ("--limit", one)]
     other = owner(say("keys", "create", "again", *again)[1].strip(), config)
     assert other is not None and other.limits == caller.limits
