@@ -65,6 +65,7 @@ class Quota(Plugin):
         """Keep what counts at hand."""
         self.services = services
         self._name = self.known_as or "quota"
+        self._limited = bool(self.limits)
         self._weigher = Weigher(services, self._name, refuses=self.unknown_price == "refuse")
         self._warnings = Warnings(services.log, services.clock, self.warn)
         self._away = False  # the store is, and the log has said so
@@ -77,9 +78,9 @@ class Quota(Plugin):
             return await listed(self.services, exchange, request, self._own(self.limits, caller, somebody(request)))
         shared = COUNTED not in exchange
         asked: Operation | None = None
-        if (self.per == "user" and (self.limits or self.fallback)) or (shared and quotas.by_model):
+        if (shared and quotas.by_model) or (self.per == "user" and (self._limited or self.fallback)):
             asked = await operation(request, prefix=exchange.prefix)
-        own = self._own(self.limits, caller, user_of(asked))
+        own = self._own(self.limits, caller, user_of(asked)) if self._limited else None
         bounds = quotas.bounds(caller, exchange.route, names(asked), own=own, shared=shared)
         if not bounds:
             return await forward(request)

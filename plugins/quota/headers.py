@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from proxy.api import Bounds, Claimed, Headers, Resource, Response
 
-TOLD: frozenset[Resource] = frozenset(("requests", "images", "tokens"))
-Told = tuple[tuple[str, str], ...]
+NAMES: Mapping[Resource, tuple[str, str, str]] = {
+    resource: (
+        f"x-ratelimit-limit-{resource}",
+        f"x-ratelimit-remaining-{resource}",
+        f"x-ratelimit-reset-{resource}",
+    )
+    for resource in ("requests", "images", "tokens")
+}
+PREFIX = b"x-ratelimit-"
+Told = Sequence[tuple[str, str]]
 
 
 def told(bounds: Bounds, claimed: Claimed, wall: float) -> Told:
@@ -13,7 +23,7 @@ def told(bounds: Bounds, claimed: Claimed, wall: float) -> Told:
     nearest: dict[Resource, tuple[int, int, int]] = {}
     for at, bound in enumerate(bounds.all):
         resource = bound.resource
-        if resource in TOLD:
+        if resource in NAMES:
             left = max(0, bound.line.ceiling - claimed.levels[at])
             known = nearest.get(resource)
             if known is None or left < known[1]:
@@ -23,12 +33,9 @@ def told(bounds: Bounds, claimed: Claimed, wall: float) -> Told:
                 nearest[resource] = bound.line.ceiling, left, reset
     found: list[tuple[str, str]] = []
     for resource, (ceiling, left, reset) in nearest.items():
-        found += (
-            (f"x-ratelimit-limit-{resource}", str(ceiling)),
-            (f"x-ratelimit-remaining-{resource}", str(left)),
-            (f"x-ratelimit-reset-{resource}", lasting(reset)),
-        )
-    return tuple(found)
+        limit, remaining, resets = NAMES[resource]
+        found += ((limit, str(ceiling)), (remaining, str(left)), (resets, lasting(reset)))
+    return found
 
 
 def marked(response: Response, left: Told) -> Response:
@@ -36,11 +43,15 @@ def marked(response: Response, left: Told) -> Response:
     if not left or response.socket is not None:
         return response
     pairs = [(name.encode(), value.encode()) for name, value in left]
-    ours = {name for name, _ in pairs}
-    raw = (*[pair for pair in response.headers.raw if pair[0].lower() not in ours], *pairs)
+    raw = response.headers.raw
+    for name, _ in raw:
+        if len(name) > len(PREFIX) and name[: len(PREFIX)].lower() == PREFIX:
+            ours = {name for name, _ in pairs}
+            raw = tuple([pair for pair in raw if pair[0].lower() not in ours])
+            break
     return Response(
         response.status,
-        Headers(raw),
+        Headers((*raw, *pairs)),
         response.body,
         response.facts,
         response.socket,

@@ -41,7 +41,7 @@ class SlidingMinute(RuleBasedStateMachine):
             return await stage.__aenter__()
 
         self.stage: Stage = self.run(opened())
-        self.began = self.stage.clock.now()
+        self.began: float = self.stage.clock.now()
 
     async def answered(self, asked: Any) -> Any:
         body = asked.json()
@@ -52,7 +52,7 @@ class SlidingMinute(RuleBasedStateMachine):
 
     @property
     def over(self) -> bool:
-        return self.stage.clock.now() - self.began > LONG
+        return bool(self.stage.clock.now() - self.began > LONG)
 
     @rule(counts=st.lists(st.integers(1, 5), min_size=1, max_size=8), fails=st.booleans())
     def burst(self, counts: list[int], fails: bool) -> None:
