@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,14 +143,14 @@ async def _ask(url: str, callers: int) -> dict[int, int]:
         return dict(sorted(Counter(await asyncio.gather(*[one() for _ in range(callers)])).items()))
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run some rounds and print them; exit status 1 where one cent was overspent, or one refused in vain."""
     parser = argparse.ArgumentParser(prog="python -m bench.overspend", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--redis", metavar="URL", help="the store (default: an SQLite file); it is to be empty")
     parser.add_argument("--processes", type=int, default=3, help="on one store (default: %(default)s)")
     parser.add_argument("--callers", type=int, default=200, help="at once (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s); one with --redis")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     store = options.redis or ""
     print(f"{options.callers} callers, {options.processes} processes on one {'Redis' if store else 'SQLite'}, ", end="")
     print("a budget of $1, pictures at $0.053")

@@ -40,10 +40,16 @@ chain = ["keys", "quota", "failover"]
 """
 
 
-async def test_of_two_hundred_at_once_eighteen_fit_a_dollar_and_eighteen_pass() -> None:
-    found = await overspend.run()
-    assert (found.statuses, found.drawn) == ({200: 18, 429: 182}, 18)
-    assert (found.cents_over, found.refused_in_vain) == (0, 0)
+def test_of_two_hundred_at_once_eighteen_fit_a_dollar_and_eighteen_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    status = overspend.main(["--rounds", "1"])
+    said = "round 1: 18 x 200, 182 x 429; 18 pictures drawn; cents over: 0; refused that would have fitted: 0\n"
+    assert (status, capsys.readouterr().out.splitlines(keepends=True)[1]) == (0, said)
+
+
+def test_the_figures_of_overspend_tell_too_much_from_too_little() -> None:
+    over, short = overspend.Found({200: 20, 429: 180}, 20), overspend.Found({200: 15, 429: 185}, 15)
+    assert (over.cents_over, over.refused_in_vain) == (6.0, 0)
+    assert (short.cents_over, short.refused_in_vain) == (0, 3)
 
 
 @asynccontextmanager
