@@ -41,6 +41,10 @@ BODILESS = frozenset((204, 304))
 DOUBTED = frozenset((400, 405, 503))
 
 
+class Gone(ConnectionResetError):
+    """There is nobody to write to any more."""
+
+
 class ClientBody(Body):
     """The client's body, pulled as it is read; `100 Continue` goes out with the first pull (RFC 9110 §10.1.1)."""
 
@@ -155,6 +159,9 @@ class Edge:
         except asyncio.CancelledError:
             delivery.break_off()
             raise
+        except Gone:  # as good as a cancellation: it is nobody's error
+            delivery.break_off()
+            return CLOSED
         except Exception as error:
             # Nothing gets out to aiohttp: it would answer a second time, in its own words.
             exchange.error = exchange.error or error
@@ -312,7 +319,7 @@ class Delivery:
         async def drained() -> None:
             await self._taken()
             if (transport is None or transport.is_closing()) and not exchange.keeps_going:
-                raise ConnectionResetError("the client left")
+                raise self._gone()
 
         await pour(put, drained)
 
@@ -327,15 +334,14 @@ class Delivery:
                     self.delivered += len(piece)
                     await self._taken()
         except (ConnectionError, TimeoutError) as error:
-            self._exchange.left = True
-            raise ConnectionResetError("the client left, or took nothing for too long") from error
+            raise self._gone() from error
         await body.aclose()
 
     async def _send_by_kernel(self, body: FileBody) -> None:
         transport, loop = self._transport, asyncio.get_running_loop()
         while (at := self.delivered) < body.length:
             if transport is None or transport.is_closing():
-                raise ConnectionResetError("the client left")
+                raise self._gone()
             async with asyncio.timeout(SLOWEST):
                 self.delivered += await loop.sendfile(
                     transport, body.file, body.offset + at, min(SENT, body.length - at), fallback=False
@@ -363,18 +369,23 @@ class Delivery:
         if transport is not None and not transport.is_closing():
             transport.write(data)
         elif not self._exchange.keeps_going:
-            raise ConnectionResetError("the client left")
+            raise self._gone()
         else:
             self._exchange.left = True
+
+    def _gone(self) -> Gone:
+        """The client has left, which the connection itself may have still to tell."""
+        self._exchange.left = True
+        return Gone("the client left, or took nothing for too long")
 
     async def _taken(self) -> None:
         """Wait until the client has taken enough; work that keeps going is not held up by one that breaks away."""
         try:
             await self._connection.drained()
-        except ConnectionError:
+        except ConnectionError as error:
+            gone = self._gone()
             if not self._exchange.keeps_going:
-                raise
-            self._exchange.left = True
+                raise gone from error
 
     def count(self, size: int) -> None:
         """So many more bytes have gone to the client."""
