@@ -21,7 +21,7 @@ from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
-from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
+from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Size
@@ -35,6 +35,7 @@ from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
 
 __all__ = [
+    "ANYBODY",
     "CALLER",
     "CAPABILITY",
     "CHANGED",
