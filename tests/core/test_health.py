@@ -52,6 +52,22 @@ def by(upstream: str, credential: str = "") -> Attempt:
     return Attempt(upstream, credential=credential)
 
 
+async def test_a_straggler_of_another_sort_does_not_make_the_next_pause_shorter() -> None:
+    health, clock, _ = made()
+    for _ in range(5):
+        health.failed(by("a"), "image", "breaker")
+    for pause in (5, 10):
+        assert pause <= health.standing("a", "image").wait <= pause * 1.1
+        clock.turn(pause * 1.1)
+        assert health.enter("a", "image")
+        health.failed(by("a"), "image", "breaker")
+    health.failed(by("a"), "image", "retry_after")  # asked before the pause began
+    clock.turn(22)
+    assert health.enter("a", "image")
+    health.failed(by("a"), "image", "breaker")
+    assert 40 <= health.standing("a", "image").wait <= 44
+
+
 async def test_a_limit_that_was_told_holds_as_long_as_told_and_then_lets_one_in() -> None:
     health, clock, _ = made()
     health.failed(by("a"), "image", "retry_after", retry_after=20)
