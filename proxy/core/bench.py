@@ -51,7 +51,8 @@ class Place:
         self._good = [0] * SLOTS
         self._bad = [0] * SLOTS
 
-    def open(self, now: float) -> bool:
+    @property
+    def open(self) -> bool:
         """Whether it may be asked as if nothing had been."""
         return not self.why
 
