@@ -20,7 +20,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.core.pair": (("proxy.core", "proxy.model"), ("cryptography",)),
     "proxy.openai": (("proxy.openai", "proxy.model"), ("orjson", "pybase64")),
     "proxy.images": (("proxy.images", "proxy.model", "proxy.openai"), ("orjson",)),
-    "proxy.images.s3": (("proxy.images", "proxy.model"), ("aiobotocore", "aiohttp", "botocore")),
+    "proxy.images.s3_client": (("proxy.images", "proxy.model"), ("aiobotocore", "aiohttp", "botocore")),
     "proxy.images.scaling": ((), ("PIL",)),
     "proxy.store": (("proxy.store", "proxy.model"), ("cryptography",)),
     "proxy.telemetry": (("proxy.telemetry", "proxy.core", "proxy.model"), ("structlog", "orjson")),

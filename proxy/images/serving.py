@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ..model.body import EMPTY, Body
 from ..model.errors import ProxyError, Rejected
-from ..model.images import ImageType, Stored
+from ..model.images import MEDIA, Stored
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock, Log
 from .cache import WIDTHS
@@ -24,13 +24,6 @@ PREFIX = "/files/"
 DAY = 86400
 BELIEVED = 2.0  # seconds that a name is believed without asking again, as a key is: what is deleted is gone by then
 NAMES = 1024  # that are remembered
-MEDIA: dict[ImageType, bytes] = {
-    "png": b"image/png",
-    "jpeg": b"image/jpeg",
-    "webp": b"image/webp",
-    "gif": b"image/gif",
-    "svg": b"image/svg+xml",
-}
 # Whatever a picture pretends to be: no guessing, no script, no frame, and other sites may show it.
 HARMLESS = (
     (b"x-content-type-options", b"nosniff"),

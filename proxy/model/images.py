@@ -13,6 +13,13 @@ from .errors import ProxyError
 Piece = bytes | bytearray | memoryview
 ImageType = Literal["png", "jpeg", "webp", "gif", "svg"]
 Lifetime = float | Literal["forever"]
+MEDIA: dict[ImageType, bytes] = {
+    "png": b"image/png",
+    "jpeg": b"image/jpeg",
+    "webp": b"image/webp",
+    "gif": b"image/gif",
+    "svg": b"image/svg+xml",
+}
 
 
 class ImageStoreError(ProxyError):

@@ -85,7 +85,7 @@ def test_all_that_can_be_done_in_a_folder_can_be_done_in_a_bucket(say: Say, tmp_
 
     async def harm(images: Images) -> None:
         assert isinstance(images.blobs, S3)
-        async with images.blobs._asking(None) as client:
+        async with images.blobs._client.asking(None) as client:
             for stored, data in ((cut, png(99)), (last, png(seed=9))):
                 await client.put_object(Bucket=NAME, Key=images.blobs._key(stored.sha256), Body=data)
             await client.delete_object(Bucket=NAME, Key=images.blobs._key(gone.sha256))
