@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from .body import Body
 from .errors import ProxyError
 
+FILES = "/files/"  # what a picture's path begins with, on the public port
 Piece = bytes | bytearray | memoryview
 ImageType = Literal["png", "jpeg", "webp", "gif", "svg"]
 Lifetime = float | Literal["forever"]
