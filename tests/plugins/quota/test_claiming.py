@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plugins.quota import Quota
 from proxy.api import CALLER, Caller, Exchange, Forward, Plugin, Request, Response
+from proxy.core.config import load
+from proxy.core.settings import settings_of
 from proxy.testkit import Stage, answer
 
 from .cases import ASK, CHAT, IMAGE, PRICES, TALK, ann, counted, drawn, limits, said, wait_of
@@ -316,6 +320,20 @@ async def test_a_model_without_a_price_is_refused_where_a_budget_applies() -> No
         assert (await stage.play(IMAGE, json={**ASK, "model": "unheard-of"}, facts={CALLER: BOB})).status == 200
 
 
+@pytest.mark.parametrize(
+    ("others", "status"), [("", 200), ('[upstreams.b.models]\n"tea" = "gpt-5"\n', 503)], ids=["one", "two"]
+)
+async def test_a_price_under_an_upstreams_own_name_holds_for_the_clients_where_it_is_certain(
+    others: str, status: int
+) -> None:
+    base = 'base_url = "http://a.invalid/v1"\n'
+    settings = f'{PRICES}[upstreams.a]\n{base}models = {{ "tea" = "gpt-image-2" }}\n[upstreams.b]\n{base}{others}'
+    facts = {CALLER: ann(budget="1 USD / day")}
+    async with Stage(Quota(), upstream={"a": drawn(), "b": drawn()}, facts=facts, settings=settings) as stage:
+        assert (await stage.play(IMAGE, json={**ASK, "model": "tea"})).status == status
+        assert await counted(stage) == {"budget": 0.211 if status == 200 else 0}
+
+
 async def test_or_let_through_uncounted_and_named_in_the_log_once() -> None:
     quota = Quota(unknown_price="allow")
     facts = {CALLER: ann(budget="1 USD / day", requests="9 / 1m")}
@@ -348,3 +366,14 @@ def test_settings_that_contradict_each_other_are_complained_of() -> None:
         Quota(warn=1.1)
     with pytest.raises(ValueError, match='fallback counts only with on_store_error = "allow"'):
         Quota(fallback=limits(requests="1 / 1m"))
+
+
+def test_the_config_of_the_page_is_fine(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent.parent.parent / "docs" / "quota.md").read_text()
+    (config,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "framegate.toml"
+    path.write_text(config)
+    read = load(path, {"OPENAI_API_KEY": "k" * 40, "WEB_KEY": "w" * 40})
+    assert read.unbuilt == () and read.keys["web"].limits.concurrent == 5
+    names = {setting.name for setting in settings_of(Quota)}
+    assert set(re.findall(r"^\| `(\w+)` \|.*\|.*\|.*\|$", page.partition("## What is exact")[0], re.MULTILINE)) == names
