@@ -36,6 +36,15 @@ local function counter(name)
     end
     counters[name] = one
     order[#order + 1] = one
+  elseif one.over then
+    -- What was taken a moment ago of a period that is over.
+    for till, amount in pairs(one.cells) do
+      if till > 0 and till <= now then
+        one.cells[till] = nil
+        one.level = one.level - amount
+      end
+    end
+    one.over, one.last = false, nil
   end
   return one
 end
@@ -44,10 +53,11 @@ local function add(one, till, amount)
   local old = one.cells[till] or 0
   local new = math.max(0, old + amount)
   one.cells[till] = new > 0 and new or nil
-  one.level = one.level + new - old
+  one.level = one.level + (new - old) -- in this order: the sum of all three may be more than is exact
   one.dirty[till] = true
   one.changed = true
   one.last = nil
+  one.over = one.over or till > 0 and till <= now
 end
 
 local function last(one)
@@ -69,7 +79,7 @@ local function ends(window, till)
 end
 
 local function wait(one, amount, ceiling, window)
-  local excess = one.level + amount - ceiling
+  local excess = one.level - ceiling + amount
   if excess <= 0 or amount == 0 then
     return 0
   end
@@ -125,18 +135,21 @@ end
 local function claim(op)
   local id, known = op[2], claims[op[2]]
   local taken, answer, n = id ~= '', {1}, (#op - 2) / 5
+  local all = {}
   for i = 0, n - 1 do
     local at = 3 + 5 * i
-    local late = wait(counter(op[at]), known and 0 or op[at + 4], op[at + 1], op[at + 2])
+    all[i] = counter(op[at])
+    local late = wait(all[i], known and 0 or op[at + 4], op[at + 1], op[at + 2])
     answer[2 + n + i] = late
     taken = taken and late == 0
   end
   if taken and not known then
     local took = {}
-    for at = 3, #op, 5 do
+    for i = 0, n - 1 do
+      local at = 3 + 5 * i
       if op[at + 4] > 0 then
         local till = ends(op[at + 2], op[at + 3])
-        add(counter(op[at]), till, op[at + 4])
+        add(all[i], till, op[at + 4])
         took[#took + 1] = op[at]
         took[#took + 1] = till
         took[#took + 1] = op[at + 4]
@@ -146,9 +159,8 @@ local function claim(op)
     changed[id] = true
   end
   for i = 0, n - 1 do
-    local one = counter(op[3 + 5 * i])
-    answer[2 + i] = one.level
-    answer[2 + 2 * n + i] = reset(one, op[5 + 5 * i])
+    answer[2 + i] = all[i].level
+    answer[2 + 2 * n + i] = reset(all[i], op[5 + 5 * i])
   end
   answer[1] = taken and 1 or 0
   return answer
