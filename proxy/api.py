@@ -17,14 +17,16 @@ from .model.failure import Billed, Failure, FailureClass, Told
 from .model.fetch import Fetched, FetchFailed, FetchRefused, Remote
 from .model.health import Capability, Health, Standing
 from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored
+from .model.limit import NO_LIMITS, Limits
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
+from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
 from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
-from .model.values import Duration, Secret, Size
+from .model.values import Duration, Secret, Several, Size
 from .openai.endpoint import endpoint
 from .openai.models import narrowed
 from .openai.multipart import Part, parts
@@ -39,6 +41,7 @@ __all__ = [
     "CAPABILITY",
     "CHANGED",
     "EMPTY",
+    "NO_LIMITS",
     "STOPPED",
     "Add",
     "Added",
@@ -48,10 +51,13 @@ __all__ = [
     "Body",
     "BodyConsumed",
     "BodyTooLarge",
+    "Bound",
+    "Bounds",
     "Bytes",
     "Caller",
     "Callers",
     "Capability",
+    "Claimed",
     "Client",
     "ClientLeft",
     "Clock",
@@ -70,6 +76,8 @@ __all__ = [
     "ImageStore",
     "ImageStoreError",
     "ImageType",
+    "Limits",
+    "Line",
     "Log",
     "Message",
     "Model",
@@ -80,6 +88,7 @@ __all__ = [
     "Picture",
     "Plugin",
     "ProxyError",
+    "Quotas",
     "Quoted",
     "Reading",
     "Rehosting",
@@ -87,9 +96,12 @@ __all__ = [
     "Remote",
     "Request",
     "RequestTimeout",
+    "Resource",
     "Response",
+    "Scope",
     "Secret",
     "Services",
+    "Several",
     "Size",
     "Slot",
     "Slots",

@@ -16,9 +16,6 @@ from ..model.values import Secret, duration, size
 from .words import SECRET_FORM, at, found, hidden, nearest, wanted
 
 T = TypeVar("T")
-Several = Annotated[tuple[T, ...], "several"]
-"""One or a list of them in the file; always a tuple in the program."""
-
 REFERENCES = ("env:", "file:", "secret:")
 Kept = Callable[[str], str | None]
 """Finds a secret that is kept in the store; raises ProxyError when the store can't be opened."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -12,13 +13,13 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..model.bucket import Account, Bucket
 from ..model.health import Capability
+from ..model.limit import NO_LIMITS, Limits
 from ..model.plugin import Plugin
 from ..model.slots import Rehosting
-from ..model.values import Duration, Secret, Size
+from ..model.values import Duration, Secret, Several, Size
 from . import proxies, registry, routes
-from .limit import NO_LIMITS, Limits
 from .model_names import KIND
-from .settings import Plain, SecretOrPlain, Several
+from .settings import Plain, SecretOrPlain
 from .words import SECRET_FORM, hidden, nearest
 
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
@@ -142,6 +143,15 @@ class StoreTable:
                 ZoneInfo(self.timezone)
             except (KeyError, ValueError, OSError) as exc:
                 raise ValueError(f'there is no timezone "{self.timezone}"; write "UTC" or "Europe/Berlin"') from exc
+
+    @property
+    def zone(self) -> tzinfo:
+        """Whose days, weeks and months limits mean."""
+        if self.timezone == "UTC":
+            return UTC
+        from zoneinfo import ZoneInfo
+
+        return ZoneInfo(self.timezone)
 
     @property
     def path(self) -> Path:
@@ -336,7 +346,9 @@ class PluginTable:
     def make(self) -> Plugin:
         """A fresh instance."""
         own = {key: value.copy() if isinstance(value, dict | list) else value for key, value in self.settings.items()}
-        return self.plugin(**own)
+        made = self.plugin(**own)
+        made.known_as = self.name
+        return made
 
 
 @dataclass(frozen=True, slots=True)

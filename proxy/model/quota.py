@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from .limit import Limits
+    from .slots import Caller
 
 LEASE = 10.0  # seconds after which what a process holds is given back, unless it has been heard of
 MOST = 2**53 - 1  # of anything that is counted: as far as every store counts exactly
@@ -36,7 +40,8 @@ class Claim:
 class Settle:
     """End a claim: what was used stays counted where it was taken, and nothing else.
 
-    A claim that nobody knows (its lease ran out, or the store lost it) is counted now. Asked again, it changes nothing.
+    The lines are those of the claim. A claim that nobody knows (its lease ran out, or the store lost it) is counted
+    now. Asked again, it changes nothing.
     """
 
     id: str
@@ -67,3 +72,74 @@ class Tallied(NamedTuple):
 
     now: int  # milliseconds on the store's clock, which follows the wall clock and never steps
     answers: Sequence[Claimed | None]
+
+
+Resource = Literal["requests", "images", "tokens", "concurrent", "budget"]
+"""What a limit counts; a budget counts nano-USD."""
+
+Scope = Literal["key", "group", "user", "all", "route", "model", "upstream"]
+"""For whom a limit counts: for one of them together."""
+
+
+class Bound(NamedTuple):
+    """A limit as it holds for one request."""
+
+    line: Line
+    resource: Resource
+    scope: Scope
+    limit: str  # as an operator writes it: "20 / 1m"
+    until: float  # seconds since 1970 at which its calendar's period ends; 0: it has none
+
+
+class Bounds:
+    """All limits that hold for one request, of each counter the tightest."""
+
+    __slots__ = ("all", "lines", "resources")
+
+    def __init__(self, bounds: Iterable[Bound] = ()) -> None:
+        tightest: dict[str, Bound] = {}
+        for one in bounds:
+            known = tightest.get(one.line.counter)
+            if known is None or one.line.ceiling < known.line.ceiling:
+                tightest[one.line.counter] = one
+        self.all = tuple(tightest.values())
+        self.lines = tuple([one.line for one in self.all])
+        self.resources = tuple([one.resource for one in self.all])
+
+    def __bool__(self) -> bool:
+        return bool(self.all)
+
+    def amounts(self, by_resource: Mapping[Resource, int]) -> tuple[int, ...]:
+        """What a request takes of each, line by line."""
+        return tuple([by_resource[resource] for resource in self.resources])
+
+
+class Quotas(Protocol):
+    """The limits of the config, and what is held of them; shared by all plugins and all processes."""
+
+    def bounds(
+        self,
+        caller: Caller | None,
+        route: str,
+        models: Sequence[str],
+        *,
+        own: tuple[Scope, str, Limits] | None = None,
+        shared: bool = True,
+    ) -> Bounds:
+        """The limits that hold for a request of this caller, on this route, that names these models.
+
+        `own`: further ones, with their scope and the name under which they are counted; with `shared` false only these.
+        """
+
+    @property
+    def by_model(self) -> bool:
+        """Whether any limit stands on models: only then need they be known."""
+
+    async def claim(self, id: str, bounds: Bounds, amounts: Sequence[int], *, local: bool = False) -> Claimed:
+        """Take the amounts, all or none; without an id, only look. Raises StoreError when nobody could say in time.
+
+        What was taken must be settled, by the same id. `local`: in the memory of this process alone.
+        """
+
+    def settle(self, id: str, bounds: Bounds, used: Sequence[int], *, local: bool = False) -> None:
+        """End a claim: what was used stays counted where it was taken, and nothing else. Nobody waits for it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from .limit import NO_LIMITS, Limits
+
 if TYPE_CHECKING:
     from .health import Capability
 
@@ -68,6 +70,7 @@ class Caller:
     endpoints: frozenset[str] = frozenset(("*",))  # which sorts of endpoint they may use
     models: tuple[str, ...] = ()  # globs of the models they may use; none: all
     rehost: Rehosting | None = None  # what becomes of pictures in their answers; None: as the chain says
+    limits: Limits = NO_LIMITS  # of this key alone
 
 
 CALLER: Slot[Caller] = Slot("caller")

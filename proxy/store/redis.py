@@ -1,6 +1,6 @@
 """Redis as the store that machines share: one script for each call, which is whole or not done at all.
 
-Redis 6.2 or newer. All keys carry one hash tag, so that a script may touch any of them: in a cluster they lie on one shard.
+Redis 6.2 or newer. All keys carry one hash tag, so that a script may touch any of them: a cluster keeps them on one shard.
 """
 
 from __future__ import annotations

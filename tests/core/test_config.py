@@ -34,9 +34,9 @@ from proxy.core.config import (
     unbuilt_in,
     zero,
 )
-from proxy.core.limit import Limits
 from proxy.core.settings import settings_of
 from proxy.model.bucket import Account, Bucket
+from proxy.model.limit import Limits
 from proxy.openai.failure_rule import Rule
 
 ROOT = Path(__file__).parent.parent.parent

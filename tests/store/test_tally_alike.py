@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.model.quota import LEASE, MOST, Claim, Claimed, Line, Settle, Tallied, Tally
 from proxy.model.redis import RedisAt, RedisUrl
 from proxy.store.redis import RedisStore
-from proxy.store.tally import USED, Cell, Counter, claimed, ends, moment
+from proxy.store.tally import Cell, Counter, claimed, moment, settled
 from proxy.testkit import TurnedClock
 
 from ..redis_server import RedisServer
@@ -38,7 +38,7 @@ class Plain:
 
     def __init__(self) -> None:
         self.counters: dict[str, Counter] = {}
-        self.claims: dict[tuple[str, str], list[tuple[str, Cell, int]]] = {}
+        self.claims: dict[tuple[str, str], tuple[Sequence[Line], Sequence[Cell], Sequence[int]]] = {}
         self.settled: set[tuple[str, str]] = set()
         self.known: dict[str, list[tuple[str, str]]] = {}  # settled, and the holder has the answer
         self.holders: dict[str, int] = {}
@@ -51,39 +51,35 @@ class Plain:
         for dead in [holder for holder, until in self.holders.items() if until <= now]:
             del self.holders[dead]
             for key in [key for key in self.claims if key[0] == dead]:
-                self._restore(self.claims.pop(key))
+                lines, cells, took = self.claims.pop(key)
+                settled(self._look(lines, now), cells, took, [0] * len(lines), now)
         answers = [self._one(one, asked.holder, now) for one in asked.asked]
         self.settled.difference_update(self.known.get(asked.holder, ()))
         self.known[asked.holder] = [(asked.holder, one.id) for one in asked.asked if isinstance(one, Settle)]
         return Tallied(now, answers)
 
+    def _look(self, lines: Sequence[Line], now: int) -> list[Counter]:
+        counters = [self.counters.setdefault(line.counter, Counter()) for line in lines]
+        for counter, line in zip(counters, lines, strict=True):
+            counter.look(line, now)
+        return counters
+
     def _one(self, asked: Claim | Settle, holder: str, now: int) -> Claimed | None:
         key = (holder, asked.id)
-        counters = [self.counters.setdefault(line.counter, Counter()) for line in asked.lines]
-        for counter in self.counters.values():
-            counter.over(now)
+        counters = self._look(asked.lines, now)
         if isinstance(asked, Claim):
-            known = key in self.claims or key in self.settled
-            amounts = [0] * len(asked.amounts) if known else asked.amounts
-            answer, took = claimed(counters, asked.lines, amounts, now, holder, take=bool(asked.id) and not known)
+            if key in self.claims or key in self.settled:
+                zeros = [0] * len(asked.lines)
+                return claimed(counters, asked.lines, zeros, now, holder, take=False)[0]._replace(taken=True)
+            answer, cells = claimed(counters, asked.lines, asked.amounts, now, holder, take=bool(asked.id))
             if answer.taken:
-                self.claims[key] = took
-            return answer._replace(taken=answer.taken or known)
-        if key in self.settled:
-            return None
-        self.settled.add(key)
-        until = {line.counter: ends(line, now) for line in asked.lines}
-        took = self.claims.pop(key, [])
-        self._restore(took)
-        until.update({name: cell[0] for name, cell, _ in took})
-        for counter, line, used in zip(counters, asked.lines, asked.used, strict=True):
-            if used and until[line.counter] > now:
-                counter.add((until[line.counter], USED), used)
+                self.claims[key] = asked.lines, cells, asked.amounts
+            return answer
+        if key not in self.settled:
+            self.settled.add(key)
+            _, place, took = self.claims.pop(key, ((), None, ()))
+            settled(counters, place, took, asked.used, now)
         return None
-
-    def _restore(self, took: list[tuple[str, Cell, int]]) -> None:
-        for name, cell, amount in took:
-            self.counters[name].add(cell, -amount)
 
 
 LINES = (
@@ -95,26 +91,27 @@ LINES = (
     Line("past", 20, until=1),
     Line("huge", MOST // 3, window=3_600_000),
 )
-AMOUNTS = st.integers(0, 4) | st.sampled_from([MOST // 64, MOST // 64 - 1])  # no sum of all is past what is exact
-IDS = st.sampled_from(["a", "b", "c", "d", "e"])
+HUGE = st.integers(0, 4) | st.sampled_from([MOST // 64, MOST // 64 - 1])  # no sum of all is past what is exact
+IDS = "abcde"
+
+# How far the wall clock goes, how far the process's own says it went (None: it says nothing), and who asks.
+TURNS = st.integers(0, 2000) | st.sampled_from([0, 1, 58, 9_999, 10_000, 10_001, 61_000, 3_700_000, -5000, -3_600_000])
+STEPS = st.tuples(TURNS, st.none() | st.integers(0, 3000), st.sampled_from("xyz"))
+Step = tuple[int, int | None, str, list[Claim | Settle]]
 
 
 @st.composite
-def asks(draw: st.DrawFn) -> Claim | Settle:
-    lines = draw(st.lists(st.sampled_from(LINES), max_size=4, unique=True))
-    amounts = [draw(AMOUNTS if line.counter == "huge" else st.integers(0, 4)) for line in lines]
-    if draw(st.booleans()):
-        return Settle(draw(IDS), lines, amounts)
-    return Claim(draw(IDS | st.just("")), lines, amounts)
+def runs(draw: st.DrawFn) -> list[Step]:
+    """What is asked, step by step; whoever settles names the lines of the claim."""
+    lines = {id: draw(st.lists(st.sampled_from(LINES), max_size=4, unique=True)) for id in IDS}
 
+    def ask() -> Claim | Settle:
+        id = draw(st.sampled_from(["", *IDS]))
+        chosen = lines[id or "a"]
+        amounts = [draw(HUGE if line.counter == "huge" else st.integers(0, 4)) for line in chosen]
+        return Settle(id, chosen, amounts) if id and draw(st.booleans()) else Claim(id, chosen, amounts)
 
-# How far the wall clock goes, how far the process's own says it went (None: it says nothing), who asks, and what.
-TURNS = st.integers(0, 2000) | st.sampled_from([0, 1, 58, 9_999, 10_000, 10_001, 61_000, 3_700_000, -5000, -3_600_000])
-STEPS = st.lists(
-    st.tuples(TURNS, st.none() | st.integers(0, 3000), st.sampled_from("xyz"), st.lists(asks(), max_size=6)),
-    min_size=1,
-    max_size=10,
-)
+    return [(*draw(STEPS), [ask() for _ in range(draw(st.integers(0, 6)))]) for _ in range(draw(st.integers(1, 8)))]
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +128,11 @@ HELD = Claim("a", [LINES[3], LINES[0]], [2, 9])
 @example([(0, None, "x", [HELD]), (10_000, None, "y", [LOOK]), (1, None, "x", [Settle("a", HELD.lines, [1, 1]), LOOK])])
 @example([(0, None, "x", [HELD, HELD, LOOK]), (0, None, "x", [Settle("a", HELD.lines, [9, 30]), HELD, LOOK])])
 @example([(0, None, "x", [Settle("a", HELD.lines, [0, 0])]), (0, None, "x", [HELD, LOOK])])
-@given(STEPS)
+@given(runs())
 def test_counts_as_the_arithmetic_does(
     shared_server: RedisServer,
     runner: asyncio.Runner,
-    steps: list[tuple[int, int | None, str, list[Claim | Settle]]],
+    steps: list[Step],
 ) -> None:
     async def main() -> None:
         clock, plain = StoodClock(), Plain()

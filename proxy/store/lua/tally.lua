@@ -107,7 +107,7 @@ local function reset(one, window)
   return window > 0 and one.last - now or -1
 end
 
--- Claims by id: what was taken (counter, until when, how much), or '' once settled.
+-- Claims by id: what was taken (counter, until when, how much; each line has its place), or '' once settled.
 local claims, changed = {}, {}
 local ids = {}
 for _, op in ipairs(ops) do
@@ -126,8 +126,10 @@ end
 local function restore(took)
   local tills = {}
   for i = 1, #took, 3 do
-    add(counter(took[i]), took[i + 1], -took[i + 2])
     tills[took[i]] = took[i + 1]
+    if took[i + 2] > 0 then
+      add(counter(took[i]), took[i + 1], -took[i + 2])
+    end
   end
   return tills
 end
@@ -147,13 +149,13 @@ local function claim(op)
     local took = {}
     for i = 0, n - 1 do
       local at = 3 + 5 * i
+      local till = ends(op[at + 2], op[at + 3])
       if op[at + 4] > 0 then
-        local till = ends(op[at + 2], op[at + 3])
         add(all[i], till, op[at + 4])
-        took[#took + 1] = op[at]
-        took[#took + 1] = till
-        took[#took + 1] = op[at + 4]
       end
+      took[#took + 1] = op[at]
+      took[#took + 1] = till
+      took[#took + 1] = op[at + 4]
     end
     claims[id] = cmsgpack.pack(took)
     changed[id] = true

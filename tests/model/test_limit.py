@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.core.limit import Budget, Limits, Rate, Window
 from proxy.core.settings import Reader
+from proxy.model.limit import Budget, Limits, Rate, Window
 
 
 def read(raw: Any) -> tuple[Any, list[str]]:
