@@ -23,6 +23,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.images.s3": (("proxy.images", "proxy.model"), ("aiobotocore", "aiohttp", "botocore")),
     "proxy.images.scaling": ((), ("PIL",)),
     "proxy.store": (("proxy.store", "proxy.model"), ("cryptography",)),
+    "proxy.store.redis": (("proxy.store", "proxy.model"), ("orjson",)),
+    "proxy.store.redis_link": (("proxy.store", "proxy.model"), ("hiredis", "redis")),
     "proxy.telemetry": (("proxy.telemetry", "proxy.core", "proxy.model"), ("structlog", "orjson")),
     "proxy.wire": (
         ("proxy.wire", "proxy.core", "proxy.model"),

@@ -1,6 +1,6 @@
 """Redis as the store that machines share: one script for each call, which is whole or not done at all.
 
-Redis 6.2 or newer. All keys carry one hash tag, so that a script may touch any of them: a cluster keeps them on one shard.
+Redis 6.2 or newer. All keys carry one hash tag, so that a script may touch any: in a cluster they lie on one shard.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 
@@ -132,10 +133,7 @@ class _Settled:
 
 
 def _row(asked: Claim | Settle) -> list[str | int]:
-    if asked.__class__ is Claim:
-        kind, amounts = 1, asked.amounts  # type: ignore[union-attr]
-    else:
-        kind, amounts = 2, asked.used  # type: ignore[union-attr]
+    kind, amounts = (1, asked.amounts) if isinstance(asked, Claim) else (2, asked.used)
     row: list[str | int] = [kind, asked.id]
     for line, amount in zip(asked.lines, amounts, strict=True):
         row += line
@@ -150,7 +148,7 @@ def _claimed(answer: list[int]) -> Claimed:
     )
 
 
-def _of(key: str, answer: list[object]) -> object:
+def _of(key: str, answer: list[Any]) -> Any:
     """What the answer says of that key."""
     if answer[0] != key.encode():
         raise StoreError("The store gave an answer to another question.")

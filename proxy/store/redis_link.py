@@ -16,7 +16,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
-from hiredis import pack_command
+import hiredis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -43,6 +43,12 @@ BROKEN = "The store could not be read or written."
 CLOSED = "The store is closed."
 Address = tuple[str, int]
 AnyConnection = Connection | UnixDomainSocketConnection
+
+
+def pack(*words: bytes | str | int) -> bytes:
+    """A command as it goes over the wire."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type] # its stub knows tuples of one alone
+    return packed
 
 
 class Script:
@@ -143,11 +149,11 @@ class Link:
         self, connection: AnyConnection, script: Script, arguments: Sequence[bytes | str | int]
     ) -> list[Any]:
         number = next(self._numbers)
-        command = pack_command(("EVALSHA", script.sum, 1, self.base, number, *arguments))
+        command = pack("EVALSHA", script.sum, 1, self.base, number, *arguments)
         try:
             answer = await _ask(connection, command)
         except NoScriptError:
-            await _ask(connection, pack_command(("SCRIPT", "LOAD", script.text)))
+            await _ask(connection, pack("SCRIPT", "LOAD", script.text))
             answer = await _ask(connection, command)
         if not isinstance(answer, list) or not answer or answer[0] != number:
             # It can't be; were it so, every answer behind it would be another's too.
@@ -178,7 +184,7 @@ class Link:
         connection = await _connected(self._to(self._found))
         if url.kind == "sentinel":
             try:
-                role = await _ask(connection, pack_command(("ROLE",)))
+                role = await _ask(connection, pack("ROLE"))
             except BaseException:
                 await _drop(connection)
                 raise
@@ -237,9 +243,9 @@ class Link:
         password = self._at.sentinel_password
         sentinel = self._to(host, username=None, password=None if password is None else password.reveal(), db=0)
         try:
-            await sentinel.connect()
+            await sentinel.connect()  # type: ignore[no-untyped-call]
             service = self._at.url.service
-            told = await _ask(sentinel, pack_command(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)))
+            told = await _ask(sentinel, pack("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service))
         finally:
             await _drop(sentinel)
         if not told:
@@ -249,8 +255,8 @@ class Link:
     async def _shard(self, host: Address) -> Address:
         node = self._to(host)
         try:
-            await node.connect()
-            slots = await _ask(node, pack_command(("CLUSTER", "SLOTS")))
+            await node.connect()  # type: ignore[no-untyped-call]
+            slots = await _ask(node, pack("CLUSTER", "SLOTS"))
         finally:
             await _drop(node)
         ours = key_slot(self.base.encode())
@@ -268,7 +274,7 @@ class Link:
 
 async def _connected(connection: AnyConnection) -> AnyConnection:
     try:
-        await connection.connect()
+        await connection.connect()  # type: ignore[no-untyped-call]
     except BaseException:
         await _drop(connection)
         raise
