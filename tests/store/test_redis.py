@@ -19,6 +19,7 @@ from proxy.store.redis import RedisStore
 from proxy.testkit import TurnedClock
 
 from ..redis_server import RedisServer
+from ..wire.authority import Authority
 from .slow import SlowProxy
 
 IMAGES = Line("key:a images 1m", 5, window=60_000)
@@ -76,6 +77,8 @@ async def test_a_restart_between_two_calls_is_not_noticed(own_server: RedisServe
     assert await took(store, "1", IMAGES, 5)
     own_server.stop()
     own_server.start()
+    while not await store._link._idle[0].can_read():  # until the loop has seen that it was hung up
+        await asyncio.sleep(0.001)
     assert await took(store, "2", IMAGES, 5)
 
 
@@ -148,7 +151,7 @@ async def test_no_answer_ever_reaches_another(shared_server: RedisServer, door: 
     for i in range(50):
         await filling.put("keys", str(i), b"value %d" % i)
     store = door(f"redis://127.0.0.1:{proxy.port}", timeout=0.25)
-    proxy.delay = lambda: dice.choice((0.0, 0.0, 0.001, 0.002, 0.3))
+    proxy.delay = lambda: dice.choice((0.0, 0.0, 0.0, 0.0, 0.001, 0.001, 0.002, 0.3))
     right = late = cancelled = 0
 
     async def caller(number: int) -> None:
@@ -436,9 +439,9 @@ async def test_the_master_is_found_by_sentinels_and_anew_after_a_failover(
     sentinel = RedisServer(redis_program, tmp_path / "sentinel", *lines, sentinel=True)
     try:
         # One that is dead is named first, and one that answers nothing.
-        deaf = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-        port = deaf.sockets[0].getsockname()[1]
-        hosts = f"127.0.0.1:1,127.0.0.1:{port},127.0.0.1:{sentinel.port}"
+        deaf = await SlowProxy(sentinel.port).start()
+        deaf.going.clear()
+        hosts = f"127.0.0.1:1,127.0.0.1:{deaf.port},127.0.0.1:{sentinel.port}"
         store = door(f"redis+sentinel://{hosts}/house/0")
         assert await store.put("keys", "a", b"1")
         assert first.ask("DBSIZE") > 0
@@ -451,10 +454,19 @@ async def test_the_master_is_found_by_sentinels_and_anew_after_a_failover(
         sentinel.ask("SENTINEL", "MONITOR", "house", "127.0.0.1", second.port, 1)
         assert await store.put("keys", "b", b"2")
         assert second.ask("DBSIZE") > 0
-        deaf.close()
+        await deaf.stop()
     finally:
         for server in (first, second, sentinel):
             server.stop()
+
+
+async def agreed(*nodes: RedisServer) -> None:
+    """Wait until every node of a cluster takes it for whole."""
+    until = time.monotonic() + PATIENT
+    wanted = b"cluster_state:ok\r\ncluster_slots_assigned:16384"
+    while not all(node.ask("CLUSTER", "INFO").startswith(wanted) for node in nodes):
+        assert time.monotonic() < until
+        await asyncio.sleep(0.02)
 
 
 async def test_a_cluster_is_asked_where_our_keys_are(
@@ -465,15 +477,9 @@ async def test_a_cluster_is_asked_where_our_keys_are(
     try:
         one, other = nodes
         ours = one.ask("CLUSTER", "KEYSLOT", f"{{{prefix}}}:")
-        slots = [slot for slot in range(16384)]
-        one.ask("CLUSTER", "ADDSLOTS", *slots)
+        one.ask("CLUSTER", "ADDSLOTS", *range(16384))
         one.ask("CLUSTER", "MEET", "127.0.0.1", other.port)
-        until = time.monotonic() + PATIENT
-        while b"cluster_state:ok" not in one.ask("CLUSTER", "INFO") or other.ask("CLUSTER", "INFO").find(
-            b"cluster_slots_assigned:16384"
-        ) < 0:
-            assert time.monotonic() < until
-            await asyncio.sleep(0.02)
+        await agreed(*nodes)
         store = door(f"redis+cluster://127.0.0.1:{other.port},127.0.0.1:{one.port}")
         assert await store.put("keys", "a", b"1")
         assert await took(store, "1", IMAGES, 5)
@@ -483,8 +489,28 @@ async def test_a_cluster_is_asked_where_our_keys_are(
         one.ask("FLUSHALL")
         for node in (other, one):
             node.ask("CLUSTER", "SETSLOT", ours, "NODE", name)
+        await agreed(*nodes)
         assert await took(store, "2", IMAGES, 5)
         assert other.ask("DBSIZE") > 0
     finally:
         for node in nodes:
             node.stop()
+
+
+async def test_tls_is_spoken_to_those_whom_the_file_knows(
+    shared_server: RedisServer, door: Door, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    proxy = await SlowProxy(shared_server.port).start(authority.server("127.0.0.1"))
+    store = door(f"rediss://127.0.0.1:{proxy.port}", ca_file=authority.ca_file)
+    assert await store.put("keys", "a", b"1")
+    assert await store.get("keys", "a") == b"1"
+    for other in (
+        door(f"rediss://127.0.0.1:{proxy.port}"),
+        door(f"rediss://localhost:{proxy.port}", ca_file=authority.ca_file),
+        door(f"redis://127.0.0.1:{proxy.port}", timeout=2.0),
+    ):
+        with pytest.raises(StoreError):
+            await other.get("keys", "a")
+    await store.aclose()
+    await proxy.stop()
