@@ -215,7 +215,9 @@ class Link:
         if not self._at.url.tls:
             return Connection(**settings)
         if self._tls is None:
-            self._tls = ssl.create_default_context(cafile=None if self._at.ca_file is None else str(self._at.ca_file))
+            self._tls = ssl.create_default_context()
+            if self._at.ca_file is not None:
+                self._tls.load_verify_locations(cafile=self._at.ca_file)
         made = SSLConnection(**settings)
         made.ssl_context.context = self._tls  # else each would read all certificates of the system again
         return made
