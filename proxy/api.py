@@ -20,6 +20,7 @@ from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Sp
 from .model.limit import NO_LIMITS, Limits
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
+from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
@@ -27,6 +28,7 @@ from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Several, Size
+from .openai.demand import Means, demand
 from .openai.endpoint import endpoint
 from .openai.models import narrowed
 from .openai.multipart import Part, parts
@@ -35,6 +37,7 @@ from .openai.operation_texts import Image, Text, Unseen
 from .openai.pictures import in_base64
 from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
+from .openai.used import used
 
 __all__ = [
     "CALLER",
@@ -61,6 +64,7 @@ __all__ = [
     "Client",
     "ClientLeft",
     "Clock",
+    "Demand",
     "Duration",
     "Exchange",
     "Failure",
@@ -79,6 +83,7 @@ __all__ = [
     "Limits",
     "Line",
     "Log",
+    "Means",
     "Message",
     "Model",
     "NotAnImage",
@@ -87,6 +92,7 @@ __all__ = [
     "Part",
     "Picture",
     "Plugin",
+    "PriceBook",
     "ProxyError",
     "Quotas",
     "Quoted",
@@ -102,6 +108,7 @@ __all__ = [
     "Secret",
     "Services",
     "Several",
+    "Share",
     "Size",
     "Slot",
     "Slots",
@@ -119,12 +126,16 @@ __all__ = [
     "Unseen",
     "UpstreamError",
     "Upstreams",
+    "Used",
+    "demand",
     "endpoint",
     "in_base64",
+    "nano",
     "narrowed",
     "operation",
     "parts",
     "spoken",
+    "used",
     "with_field",
     "with_strings",
     "without_field",

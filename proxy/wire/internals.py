@@ -470,6 +470,17 @@ class Lent(ResponseHandler):
         self._lender.lent.add(self)
         super().connection_made(transport)
 
+    def close(self) -> None:
+        """Close, and hang up where that has begun: aiohttp does it itself when it can't read an answer.
+
+        asyncio's TLS that is closed a second time forgets what there is to hang up on. `abort` does nothing then, and
+        raises AttributeError before Python 3.11.4 (gh-98539).
+        """
+        if self.transport is not None and self.transport.is_closing():
+            self.abort()
+        else:
+            super().close()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """It is gone."""
         super().connection_lost(exc)

@@ -397,11 +397,13 @@ async def test_a_socket_and_a_database_of_its_own(own_server: RedisServer, door:
     assert own_server.ask("EXISTS", f"{{{prefix}}}:records:keys", db=3) == 1
 
 
-async def test_a_password_is_given_and_never_told(own_server: RedisServer, door: Door) -> None:
-    own_server.ask("ACL", "SETUSER", "gate", "on", ">hunter22", "~*", "+@all")
+async def test_a_password_is_given_and_never_told(own_server: RedisServer, door: Door, prefix: str) -> None:
+    rights = (f"~{{{prefix}}}:*", "+@all", "-@dangerous", "+role", "+cluster|slots")  # as docs/store.md has them
+    own_server.ask("ACL", "SETUSER", "gate", "on", ">hunter22", *rights)
     own_server.ask("CONFIG", "SET", "requirepass", "other")
     store = door(own_server.url, username="gate", password=Secret("hunter22"))
-    assert await store.put("keys", "a", b"1")
+    assert await store.put("keys", "a", b"1", ttl=9) and await took(store, "1", IMAGES, 1)
+    assert (await store.add(Add("a", 1))).done and await store.items("keys") == [("a", b"1")]
     wrong = door(own_server.url, username="gate", password=Secret("hunter23"))
     for one in (wrong, door(own_server.url)):
         with pytest.raises(StoreError, match="could not be read") as told:

@@ -86,7 +86,11 @@ class Client:
         try:
             while piece := self.tls.recv(2**16):
                 said += piece
-        except (ssl.SSLEOFError, ConnectionResetError):
+        except ConnectionResetError:
+            return bytes(said), False
+        except ssl.SSLError as error:  # SSLEOFError since Python 3.11.3 (gh-95494)
+            if "eof" not in str(error).lower():
+                raise
             return bytes(said), False
         return bytes(said), True
 
