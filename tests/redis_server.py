@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import shutil
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,13 @@ def _new_enough(path: str) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """One that the system gives nobody by itself; 10,000 further is where nodes of a cluster talk."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 22_000)
+        with suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
 
 
 class RedisServer:
@@ -82,6 +87,7 @@ class RedisServer:
                     return
             except RedisError:
                 if self._process.poll() is not None or time.monotonic() > until:
+                    self.stop()
                     raise AssertionError((self.folder / "log").read_text()) from None
                 time.sleep(0.01)
 

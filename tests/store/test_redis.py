@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,7 @@ async def test_no_answer_ever_reaches_another(shared_server: RedisServer, door: 
     store = door(f"redis://127.0.0.1:{proxy.port}", timeout=0.25)
     proxy.delay = lambda: dice.choice((0.0, 0.0, 0.0, 0.0, 0.001, 0.001, 0.002, 0.3))
     right = late = cancelled = 0
+    said: set[str] = set()
 
     async def caller(number: int) -> None:
         nonlocal right, late, cancelled
@@ -172,13 +174,14 @@ async def test_no_answer_ever_reaches_another(shared_server: RedisServer, door: 
                 assert await task == expected
                 right += 1
             except StoreError as error:
-                assert error.message in (redis_link.LATE, redis_link.BROKEN)
+                said.add(error.message)
                 late += 1
             except asyncio.CancelledError:
                 cancelled += 1
 
     await asyncio.gather(*(caller(number) for number in range(40)))
     assert right + late + cancelled == 2400
+    assert said <= {redis_link.LATE, redis_link.BROKEN}
     assert min(right, late, cancelled) > 50
     await proxy.stop()
 
@@ -295,11 +298,11 @@ async def test_a_claim_that_its_own_settlement_overtook_takes_nothing(shared_ser
     with pytest.raises(StoreError):
         await slow.tally(asked)
     proxy.going.set()
-    for _ in range(3):  # the settlement of what was in doubt is not forgotten at the next call
-        try:
+    done = 0
+    while done < 3:  # the settlement of what was in doubt is not forgotten at the next call
+        with suppress(StoreError):  # a busy machine
             await slow.tally(Tally("one", [Settle("1", [SLOTS], [0])]))
-        except StoreError:
-            continue
+            done += 1
     await store.tally(asked)  # here it comes, late
     assert await level(store, SLOTS) == 0
     await proxy.stop()
@@ -435,11 +438,14 @@ async def test_closing_waits_for_what_runs(shared_server: RedisServer, door: Doo
 async def test_the_master_is_found_by_sentinels_and_anew_after_a_failover(
     redis_program: str, tmp_path: Path, door: Door
 ) -> None:
-    first = RedisServer(redis_program, tmp_path / "first")
-    second = RedisServer(redis_program, tmp_path / "second", f"replicaof 127.0.0.1 {first.port}")
-    lines = (f"sentinel monitor house 127.0.0.1 {first.port} 1", "sentinel down-after-milliseconds house 60000")
-    sentinel = RedisServer(redis_program, tmp_path / "sentinel", *lines, sentinel=True)
-    try:
+    with ExitStack() as running:
+        first = RedisServer(redis_program, tmp_path / "first")
+        running.callback(first.stop)
+        second = RedisServer(redis_program, tmp_path / "second", f"replicaof 127.0.0.1 {first.port}")
+        running.callback(second.stop)
+        lines = (f"sentinel monitor house 127.0.0.1 {first.port} 1", "sentinel down-after-milliseconds house 60000")
+        sentinel = RedisServer(redis_program, tmp_path / "sentinel", *lines, sentinel=True)
+        running.callback(sentinel.stop)
         # One that is dead is named first, and one that answers nothing.
         deaf = await SlowProxy(sentinel.port).start()
         deaf.going.clear()
@@ -457,9 +463,6 @@ async def test_the_master_is_found_by_sentinels_and_anew_after_a_failover(
         assert await store.put("keys", "b", b"2")
         assert second.ask("DBSIZE") > 0
         await deaf.stop()
-    finally:
-        for server in (first, second, sentinel):
-            server.stop()
 
 
 async def agreed(*nodes: RedisServer) -> None:
@@ -475,13 +478,15 @@ async def test_a_cluster_is_asked_where_our_keys_are(
     redis_program: str, tmp_path: Path, door: Door, prefix: str
 ) -> None:
     options = ("cluster-enabled yes", "cluster-require-full-coverage no")
-    nodes = [RedisServer(redis_program, tmp_path / f"node{i}", *options) for i in range(2)]
-    try:
-        one, other = nodes
+    with ExitStack() as running:
+        one = RedisServer(redis_program, tmp_path / "one", *options)
+        running.callback(one.stop)
+        other = RedisServer(redis_program, tmp_path / "other", *options)
+        running.callback(other.stop)
         ours = one.ask("CLUSTER", "KEYSLOT", f"{{{prefix}}}:")
         one.ask("CLUSTER", "ADDSLOTS", *range(16384))
         one.ask("CLUSTER", "MEET", "127.0.0.1", other.port)
-        await agreed(*nodes)
+        await agreed(one, other)
         store = door(f"redis+cluster://127.0.0.1:{other.port},127.0.0.1:{one.port}")
         assert await store.put("keys", "a", b"1")
         assert await took(store, "1", IMAGES, 5)
@@ -491,12 +496,9 @@ async def test_a_cluster_is_asked_where_our_keys_are(
         one.ask("FLUSHALL")
         for node in (other, one):
             node.ask("CLUSTER", "SETSLOT", ours, "NODE", name)
-        await agreed(*nodes)
+        await agreed(one, other)
         assert await took(store, "2", IMAGES, 5)
         assert other.ask("DBSIZE") > 0
-    finally:
-        for node in nodes:
-            node.stop()
 
 
 async def test_tls_is_spoken_to_those_whom_the_file_knows(

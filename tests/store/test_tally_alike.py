@@ -124,7 +124,7 @@ LOOK = Claim("", LINES, [1] * len(LINES))
 HELD = Claim("a", [LINES[3], LINES[0]], [2, 9])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([(0, None, "x", [HELD]), (10_000, None, "y", [LOOK]), (1, None, "x", [Settle("a", HELD.lines, [1, 1]), LOOK])])
 @example([(0, None, "x", [HELD, HELD, LOOK]), (0, None, "x", [Settle("a", HELD.lines, [9, 30]), HELD, LOOK])])
 @example([(0, None, "x", [Settle("a", HELD.lines, [0, 0])]), (0, None, "x", [HELD, LOOK])])
