@@ -458,6 +458,8 @@ async def test_the_master_is_found_by_sentinels_and_anew_after_a_failover(
         # What a failover does, without the seconds that sentinels take to agree on it.
         second.ask("REPLICAOF", "NO", "ONE")
         first.ask("REPLICAOF", "127.0.0.1", second.port)
+        with pytest.raises(StoreError, match="could not be read or written"):
+            await store.put("keys", "b", b"2")  # the sentinel has not heard yet, and names one that says it is none
         sentinel.ask("SENTINEL", "REMOVE", "house")
         sentinel.ask("SENTINEL", "MONITOR", "house", "127.0.0.1", second.port, 1)
         assert await store.put("keys", "b", b"2")
