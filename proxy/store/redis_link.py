@@ -123,8 +123,8 @@ class Link:
             return error
 
     async def _once(self, script: Script, arguments: Sequence[bytes | str | int]) -> list[Any]:
-        connection = await self._borrow()
         age, clean = self._age, False
+        connection = await self._borrow()
         try:
             try:
                 answer = await self._exchange(connection, script, arguments)
