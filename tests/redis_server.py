@@ -94,8 +94,10 @@ class RedisServer:
     def ask(self, *command: str | int, **settings: Any) -> Any:
         """What it says to one command of ours."""
         from redis import Redis  # here: most tests need none of it
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
-        with Redis(port=self.port, socket_timeout=10, retry=None, **settings) as client:
+        with Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0), **settings) as client:
             return client.execute_command(*command)
 
     def stop(self) -> None:
