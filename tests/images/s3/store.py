@@ -127,7 +127,7 @@ class Door:
 
     async def up(self) -> None:
         """Listen, again on the same port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
@@ -143,12 +143,23 @@ class Door:
         for _ in range(10):  # what was cut off is let go of
             await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Have a task for a connection, which is let go of also where that is cancelled before it has begun."""
         self.open += 1
         self.closed.clear()
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            writer.transport.abort()
+            self._tasks.discard(task)
+            self.open -= 1
+            if not self.open:
+                self.closed.set()
+
+        task.add_done_callback(ended)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         out: asyncio.StreamWriter | None = None
         try:
             store, out = await asyncio.open_connection("127.0.0.1", self.target, limit=2**16)
@@ -159,13 +170,8 @@ class Door:
         except* (OSError, EOFError, asyncio.CancelledError):  # it is over either way
             pass
         finally:
-            for one in (writer, out):
-                if one is not None:
-                    one.transport.abort()
-            self._tasks.discard(task)
-            self.open -= 1
-            if not self.open:
-                self.closed.set()
+            if out is not None:
+                out.transport.abort()
 
     async def _requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, out: asyncio.StreamWriter
