@@ -22,6 +22,7 @@ from proxy.store.sqlite import SQLiteStore
 from proxy.testkit import Stage, TurnedClock
 from proxy.testkit.house import Served, serve
 from tests.end_to_end.process import serving
+from tests.redis_server import RedisServer
 
 from .cases import ann
 
@@ -39,11 +40,18 @@ match = "* /v1/*"
 chain = ["keys", "quota", "failover"]
 """
 
+EXACT = "round 1: 18 x 200, 182 x 429; 18 pictures drawn; cents over: 0; refused that would have fitted: 0"
+
 
 def test_of_two_hundred_at_once_eighteen_fit_a_dollar_and_eighteen_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    status = overspend.main(["--rounds", "1"])
-    said = "round 1: 18 x 200, 182 x 429; 18 pictures drawn; cents over: 0; refused that would have fitted: 0\n"
-    assert (status, capsys.readouterr().out.splitlines(keepends=True)[1]) == (0, said)
+    assert overspend.main(["--rounds", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == EXACT
+
+
+def test_and_in_redis_too(shared_server: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"redis://127.0.0.1:{shared_server.port}/0"
+    assert overspend.main(["--rounds", "1", "--redis", url]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == EXACT
 
 
 def test_the_figures_of_overspend_tell_too_much_from_too_little() -> None:
