@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,9 +21,10 @@ from .collector import GRACE, Collector
 from .files import Files
 from .index import Index, new_name
 from .signing import Links
-from .spool import Finished, Spooling
+from .spool import Spooling
 from .thumbs import Thumbs
 
+LAST = 16  # pictures at a time that are synced and put in their places; threads are made as they are needed
 PATIENCE = 60.0  # seconds that the index may take to learn a name; a slower one has failed
 
 
@@ -56,6 +57,8 @@ class Images:
         self._store = store
         self.clock = clock
         self._pool = pool
+        # Of its own: who waits for the disk keeps nobody from summing, and the more wait, the more a disk does at once.
+        self._last = ThreadPoolExecutor(LAST, "framegate-images-last")
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
@@ -78,16 +81,12 @@ class Images:
             self.collector.wanted.set()
             await self.thumbs.aclose()
 
-    @asynccontextmanager
-    async def spool(self, *, owner: str | None = None, request: str | None = None) -> AsyncIterator[Spooling]:
-        """Take a picture in."""
+    def spool(self, *, owner: str | None = None, request: str | None = None) -> Spooling:
+        """Take a picture in. Raises ImageStoreError where the config has no place for it."""
         if self.rules is None:
             raise ImageStoreError("The config has no [images] table, so there is no place for pictures.")
-        spool = Spooling(self.files, self._pool, partial(self._keep, self.rules), owner=owner, request=request)
-        try:
-            yield spool
-        finally:
-            await spool.aclose()
+        keep = partial(self._keep, self.rules)
+        return Spooling(self.files, self._pool, self._last, keep, owner=owner, request=request)
 
     async def find(self, name: str) -> Stored | None:
         """The picture of that name, with its link."""
@@ -126,8 +125,9 @@ class Images:
             await self.collector.drop(stored.sha256)
         return stored is not None
 
-    async def _keep(self, rules: Rules, spool: Spooling, finished: Finished, ttl: Lifetime | None) -> Stored:
-        """Reference, bytes, name: in this order a process may be killed anywhere and nothing that is named is lost."""
+    async def _keep(self, rules: Rules, spool: Spooling, ttl: Lifetime | None) -> Stored:
+        """Bytes and reference, then the name: a process may be killed anywhere and nothing that is named is lost."""
+        finished = await spool.finish(self.blobs.placing)
         picture, size, sha256 = finished
         ttl = rules.ttl if ttl is None else ttl
         seconds = None if ttl == "forever" else float(ttl)
@@ -144,23 +144,33 @@ class Images:
             owner=spool.owner,
             request=spool.request,
         )
+
+        async def refer() -> None:
+            await self.index.refer(sha256, stored.name, seconds)
+
+        async def name() -> None:
+            if self.clock.wall() - now > GRACE / 2:
+                # This process, or its machine, has stood still. By now its reference may have been taken for one that
+                # was left behind by who was killed.
+                raise ImageStoreError("The store of pictures can't be used: it took too long.")
+            await self.index.put(stored)
+
         try:
             async with asyncio.timeout(PATIENCE + self.blobs.patience):
-                await self.index.refer(sha256, stored.name, seconds)
-                await self.blobs.put(spool, sha256, picture.type)
-                if self.clock.wall() - now > GRACE / 2:
-                    # This process, or its machine, has stood still. By now its reference may have been taken for one
-                    # that was left behind by who was killed.
-                    raise ImageStoreError("The store of pictures can't be used: it took too long.")
-                await self.index.put(stored)
+                await self.blobs.put(spool, finished, refer, name)
                 if rules.max_bytes is not None:
                     await self.collector.count(size)
         except (StoreError, TimeoutError) as error:
+            if isinstance(error, StoreError):  # of the two that were written in one moment the name may be there alone
+                with suppress(ProxyError):
+                    await self.index.delete(stored.name)
             raise ImageStoreError("The store of pictures can't be used: its index does not answer.") from error
         except ImageStoreError:
             with suppress(ProxyError):
                 await self.index.release(sha256, stored.name)
             raise
+        finally:
+            spool.release()
         return self._linked(rules, stored, self._ends(rules, stored))
 
     def _ends(self, rules: Rules, stored: Stored) -> float | None:

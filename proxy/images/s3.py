@@ -48,10 +48,10 @@ from ..model.errors import BodyConsumed
 from ..model.images import ImageStoreError, ImageType
 from ..model.services import Clock
 from ..model.store import Store
-from .blobs import Needed
+from .blobs import Needed, Write
 from .files import Blob, translated
 from .serving import MEDIA
-from .spool import Spooling
+from .spool import Finished, Placing, Spooling
 from .upload import Upload, md5
 
 GOING = "blobs-going"  # the space of the marks
@@ -89,6 +89,8 @@ HINTS = {
 class S3:
     """The objects of a bucket under a prefix. The client is made when it is first needed."""
 
+    placing: Placing | None = None
+
     def __init__(self, account: Account, store: Store, clock: Clock) -> None:
         self.patience = account.timeout
         self._account = account
@@ -105,8 +107,13 @@ class S3:
         async with self._asking(self._others, min(LOOK, self.patience)) as client:
             await client.list_objects_v2(Bucket=self._bucket.name, Prefix=self._key(""), MaxKeys=1)
 
-    async def put(self, spool: Spooling, sha256: str, type: ImageType) -> None:
+    async def put(self, spool: Spooling, finished: Finished, refer: Write, name: Write) -> None:
         """Put it whole, in one request, read from the spool's file as it goes. S3 compares it with its sum."""
+        await refer()
+        await self._put(spool, finished.sha256, finished.picture.type)
+        await name()
+
+    async def _put(self, spool: Spooling, sha256: str, type: ImageType) -> None:
         if self._bucket.endpoint is None:
             proof = {"ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode()}
         else:
