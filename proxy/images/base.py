@@ -24,7 +24,7 @@ from .signing import Links
 from .spool import Spooling
 from .thumbs import Thumbs
 
-LAST = 16  # pictures at a time that are synced and put in their places; threads are made as they are needed
+LAST = 8  # pictures at a time that are synced and put in their places; threads are made as they are needed
 PATIENCE = 60.0  # seconds that the index may take to learn a name; a slower one has failed
 
 
@@ -93,7 +93,7 @@ class Images:
         stored = await self.index.get(name)
         if stored is None or self.rules is None:
             return None
-        return self._linked(self.rules, stored, self._ends(self.rules, stored))
+        return self._linked(self.rules, stored, self._ends(self.rules, stored.expires))
 
     async def signed_anew(self, name: str, *, owner: str | None) -> tuple[Stored, float | None] | None:
         """The same for its owner alone, with when the link ends, if it does; nobody has what has no owner.
@@ -103,7 +103,7 @@ class Images:
         stored = await self.index.get(name)
         if stored is None or self.rules is None or owner is None or stored.owner != owner:
             return None
-        ends = self._ends(self.rules, stored)
+        ends = self._ends(self.rules, stored.expires)
         return self._linked(self.rules, stored, ends), ends
 
     async def body(self, name: str) -> Body | None:
@@ -132,23 +132,28 @@ class Images:
         ttl = rules.ttl if ttl is None else ttl
         seconds = None if ttl == "forever" else float(ttl)
         now = self.clock.wall()
+        name = new_name(picture.type)
+        expires = None if seconds is None else now + seconds
+        path = self._path(rules, name, self._ends(rules, expires))
         stored = Stored(
-            name=new_name(picture.type),
+            name=name,
             type=picture.type,
             size=size,
             width=picture.width,
             height=picture.height,
             sha256=sha256,
             created=now,
-            expires=None if seconds is None else now + seconds,
+            expires=expires,
             owner=spool.owner,
             request=spool.request,
+            path=path,
+            url=rules.base() + path,
         )
 
         async def refer() -> None:
-            await self.index.refer(sha256, stored.name, seconds)
+            await self.index.refer(sha256, name, seconds)
 
-        async def name() -> None:
+        async def put() -> None:
             if self.clock.wall() - now > GRACE / 2:
                 # This process, or its machine, has stood still. By now its reference may have been taken for one that
                 # was left behind by who was killed.
@@ -157,31 +162,33 @@ class Images:
 
         try:
             async with asyncio.timeout(PATIENCE + self.blobs.patience):
-                await self.blobs.put(spool, finished, refer, name)
+                await self.blobs.put(spool, finished, refer, put)
                 if rules.max_bytes is not None:
                     await self.collector.count(size)
         except (StoreError, TimeoutError) as error:
             if isinstance(error, StoreError):  # of the two that were written in one moment the name may be there alone
                 with suppress(ProxyError):
-                    await self.index.delete(stored.name)
+                    await self.index.delete(name)
             raise ImageStoreError("The store of pictures can't be used: its index does not answer.") from error
         except ImageStoreError:
             with suppress(ProxyError):
-                await self.index.release(sha256, stored.name)
+                await self.index.release(sha256, name)
             raise
         finally:
             spool.release()
-        return self._linked(rules, stored, self._ends(rules, stored))
+        return stored
 
-    def _ends(self, rules: Rules, stored: Stored) -> float | None:
+    def _ends(self, rules: Rules, expires: float | None) -> float | None:
         """When a link that is made now ends; None: never."""
-        ends = [] if stored.expires is None else [stored.expires]
+        ends = [] if expires is None else [expires]
         if rules.links is not None:
             ends.append(self.clock.wall() + rules.links.ttl)
         return min(ends, default=None)
 
+    def _path(self, rules: Rules, name: str, ends: float | None) -> str:
+        path = f"/files/{name}"
+        return path if rules.links is None or ends is None else f"{path}?{rules.links.sign(name, ends)}"
+
     def _linked(self, rules: Rules, stored: Stored, ends: float | None) -> Stored:
-        path = f"/files/{stored.name}"
-        if rules.links is not None and ends is not None:
-            path += "?" + rules.links.sign(stored.name, ends)
+        path = self._path(rules, stored.name, ends)
         return replace(stored, path=path, url=rules.base() + path)

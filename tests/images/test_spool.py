@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.images.files import Files
+from proxy.images.files import Files, Temp
 from proxy.images.spool import PIECE
 from proxy.model.images import ImageStoreError, NotAnImage
 from proxy.testkit import TurnedClock
@@ -96,6 +96,44 @@ async def test_one_that_is_cancelled_while_it_tidies_up_leaves_nothing_either(tm
         go.set()
         await loop.run_in_executor(images._pool, bool)
         assert not spools(images) and not opened(tmp_path / "images")
+
+
+async def test_one_that_is_cancelled_while_it_is_committed_leaves_nothing_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small picture: its file is made by the thread that ends it."""
+    async with shelf(tmp_path) as images:
+        making, go = threading.Event(), threading.Event()
+        create = images.files.create
+
+        def slowly() -> Temp:
+            making.set()
+            go.wait()
+            return create()
+
+        monkeypatch.setattr(images.files, "create", slowly)
+        task = asyncio.create_task(keep(images, png()))
+        await asyncio.to_thread(making.wait)
+        task.cancel()
+        await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not spools(images) and not await references(images)
+        assert not opened(tmp_path / "images")
+
+
+async def test_one_whose_file_has_been_replaced_leaves_nothing_open(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as images:
+        async with images.spool() as spool:
+            spool.write(png())
+            await spool.commit()
+            again = await keep(images, png())
+            assert b"".join([piece async for piece in spool.read()]) == png()
+        await asyncio.get_running_loop().run_in_executor(images._last, bool)
+        while opened(tmp_path / "images"):
+            await asyncio.sleep(0.001)
+        assert await content(images, again.name) == png()
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
