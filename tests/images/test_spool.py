@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from proxy.images.files import Files, Temp
 from proxy.images.spool import PIECE
 from proxy.model.images import ImageStoreError, NotAnImage
+from proxy.model.store import StoreError
 from proxy.testkit import TurnedClock
 
 from ..end_to_end.process import opened
@@ -320,6 +321,23 @@ async def test_an_index_that_does_not_answer_is_the_same_error(tmp_path: Path) -
             with pytest.raises(ImageStoreError, match="its index does not answer"):
                 await spool.commit()
             assert b"".join([piece async for piece in spool.read()]) == png()
+
+
+async def test_a_name_without_its_reference_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with shelf(tmp_path) as images:
+
+        async def failing(*given: object) -> None:
+            raise StoreError("the first of two transactions")
+
+        monkeypatch.setattr(images.index, "refer", failing)
+        async with images.spool() as spool:
+            spool.write(png())
+            with pytest.raises(ImageStoreError, match="its index does not answer"):
+                await spool.commit()
+            assert b"".join([piece async for piece in spool.read()]) == png()
+            with images.files.alone(hashlib.sha256(png()).hexdigest()) as alone:
+                assert alone
+        assert not [stored async for page in images.index.all() for stored in page]
 
 
 def test_the_folders_are_not_for_everybody(tmp_path: Path) -> None:
