@@ -17,14 +17,18 @@ from .model.failure import Billed, Failure, FailureClass, Told
 from .model.fetch import Fetched, FetchFailed, FetchRefused, Remote
 from .model.health import Capability, Health, Standing
 from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored
+from .model.limit import NO_LIMITS, Limits
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
+from .model.prices import Demand, PriceBook, Share, Used, nano
+from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
-from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
+from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
-from .model.values import Duration, Secret, Size
+from .model.values import Duration, Secret, Several, Size
+from .openai.demand import Means, demand
 from .openai.endpoint import endpoint
 from .openai.models import narrowed
 from .openai.multipart import Part, parts
@@ -33,12 +37,15 @@ from .openai.operation_texts import Image, Text, Unseen
 from .openai.pictures import in_base64
 from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
+from .openai.used import used
 
 __all__ = [
+    "ANYBODY",
     "CALLER",
     "CAPABILITY",
     "CHANGED",
     "EMPTY",
+    "NO_LIMITS",
     "STOPPED",
     "Add",
     "Added",
@@ -48,13 +55,17 @@ __all__ = [
     "Body",
     "BodyConsumed",
     "BodyTooLarge",
+    "Bound",
+    "Bounds",
     "Bytes",
     "Caller",
     "Callers",
     "Capability",
+    "Claimed",
     "Client",
     "ClientLeft",
     "Clock",
+    "Demand",
     "Duration",
     "Exchange",
     "Failure",
@@ -70,7 +81,10 @@ __all__ = [
     "ImageStore",
     "ImageStoreError",
     "ImageType",
+    "Limits",
+    "Line",
     "Log",
+    "Means",
     "Message",
     "Model",
     "NotAnImage",
@@ -79,7 +93,9 @@ __all__ = [
     "Part",
     "Picture",
     "Plugin",
+    "PriceBook",
     "ProxyError",
+    "Quotas",
     "Quoted",
     "Reading",
     "Rehosting",
@@ -87,9 +103,13 @@ __all__ = [
     "Remote",
     "Request",
     "RequestTimeout",
+    "Resource",
     "Response",
+    "Scope",
     "Secret",
     "Services",
+    "Several",
+    "Share",
     "Size",
     "Slot",
     "Slots",
@@ -107,12 +127,16 @@ __all__ = [
     "Unseen",
     "UpstreamError",
     "Upstreams",
+    "Used",
+    "demand",
     "endpoint",
     "in_base64",
+    "nano",
     "narrowed",
     "operation",
     "parts",
     "spoken",
+    "used",
     "with_field",
     "with_strings",
     "without_field",

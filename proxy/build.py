@@ -65,6 +65,7 @@ async def generation(
     services = Services(
         upstreams=upstreams,
         store=state,
+        quotas=state.quotas(config, log),
         images=images,
         remote=remote or fetcher,
         callers=state.callers(_declared(config), frozenset(config.groups)),
@@ -175,6 +176,6 @@ def _origins(config: Config, environ: Mapping[str, str]) -> dict[str, Origin]:
 
 def _declared(config: Config) -> list[tuple[Secret, Caller]]:
     return [
-        (key.secret, Caller(name, key.group, name, frozenset(key.endpoints), key.models, key.rehost))
+        (key.secret, Caller(name, key.group, name, frozenset(key.endpoints), key.models, key.rehost, key.limits))
         for name, key in config.keys.items()
     ]

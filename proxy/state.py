@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .core.callers import Callers, KeyRing
+from .core.claims import Claims
 from .core.health import Health
+from .core.quota import Quotas
+from .model.quota import Tallied, Tally
 from .model.services import Clock, Log
 from .model.slots import Caller
 from .model.store import Add, Added, Store
 from .model.values import Secret
+from .store.memory import Memory
 
 if TYPE_CHECKING:
     from .core.config import Config
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from .store.vault import Vault
     from .wire.fetch import Gate
 
+PATIENCE = 1.0  # seconds that a request waits for the store to say what it may take
 IMAGE_THREADS = 4  # that write pictures; each is busy for some milliseconds
 Declared = Sequence[tuple[Secret, Caller]]
 
@@ -42,6 +47,7 @@ class State:
         # Of their own, lest a slow disk keep those waiting who look up names in the default one.
         self._pool = ThreadPoolExecutor(IMAGE_THREADS, "framegate-images")
         self._health: Health | None = None
+        self._claims: tuple[Claims, Claims] | None = None
         self._buckets: dict[Account, S3] = {}  # connections outlive a reload, and what is being read from them
         self._gate: Gate | None = None
 
@@ -111,6 +117,20 @@ class State:
             self._health = Health(self, self._clock, log)
         return self._health
 
+    def quotas(self, config: Config, log: Log) -> Quotas:
+        """The limits of that config; what is held of them outlives it."""
+        if self._claims is None:
+            memory = Claims(Memory(self._clock), self._clock, log, timeout=PATIENCE)
+            self._claims = Claims(self, self._clock, log, timeout=PATIENCE), memory
+        return Quotas(
+            *self._claims,
+            self._clock,
+            groups={name: group.limits for name, group in config.groups.items()},
+            models={glob: table.limits for glob, table in config.models.items()},
+            routes={route.match: route.limits for route in config.routes},
+            zone=config.store.zone,
+        )
+
     def gate(self) -> Gate:
         """How many pictures are fetched at once, by all configs together."""
         if self._gate is None:
@@ -145,14 +165,22 @@ class State:
         """Do all steps or none."""
         return await (self._store or await self._open()).add(*steps)
 
+    async def tally(self, asked: Tally) -> Tallied:
+        """Take of limits and settle."""
+        return await (self._store or await self._open()).tally(asked)
+
     async def aclose(self) -> None:
         """Close what was opened."""
-        for bucket in self._buckets.values():
-            await bucket.aclose()
-        store, self._store = self._store, None
-        if store is not None:
-            await store.aclose()
-        self._pool.shutdown(wait=False)
+        for claims in self._claims or ():
+            await claims.aclose()
+        try:
+            for bucket in self._buckets.values():
+                await bucket.aclose()
+        finally:
+            store, self._store = self._store, None
+            if store is not None:
+                await store.aclose()
+            self._pool.shutdown(wait=False)
 
 
 class Directory:

@@ -38,6 +38,9 @@ class Plugin:
     skippable: ClassVar[bool] = False
     """Whether `on_crash = "skip"` is allowed: true only for a layer whose absence can't hurt."""
 
+    known_as = ""
+    """Its name in the config; the house writes it there before it runs."""
+
     @property
     def reads(self) -> Collection[str]:
         """What it wants seen in answers: "verdict", "usage", "images". A class attribute, where no setting decides it.

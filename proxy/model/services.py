@@ -12,6 +12,7 @@ from .fetch import Remote
 from .health import Health
 from .images import ImageStore
 from .message import Headers, Request, Response
+from .quota import Quotas
 from .slots import Caller
 from .store import Store
 
@@ -144,6 +145,7 @@ class Services:
 
     upstreams: Upstreams
     store: Store
+    quotas: Quotas
     images: ImageStore
     remote: Remote
     callers: Callers

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from .limit import NO_LIMITS, Limits
+
 if TYPE_CHECKING:
     from .health import Capability
 
 Rehosting = Literal["on-request", "always", "never"]
+ANYBODY = "open"  # the id of callers who need no key; what is theirs is nobody's own, so no key may be called so
 T = TypeVar("T")
 D = TypeVar("D")
 
@@ -68,6 +71,7 @@ class Caller:
     endpoints: frozenset[str] = frozenset(("*",))  # which sorts of endpoint they may use
     models: tuple[str, ...] = ()  # globs of the models they may use; none: all
     rehost: Rehosting | None = None  # what becomes of pictures in their answers; None: as the chain says
+    limits: Limits = NO_LIMITS  # of this key alone
 
 
 CALLER: Slot[Caller] = Slot("caller")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .errors import ProxyError
+from .quota import Tallied, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,9 @@ class Store(Protocol):
 
     async def add(self, *steps: Add) -> Added:
         """Do all steps or none. A counter never falls below 0; one whose time is over counts as 0."""
+
+    async def tally(self, asked: Tally) -> Tallied:
+        """Take of limits and settle, in one step that others see whole. What a dead process holds is given back."""
 
     async def aclose(self) -> None:
         """Finish what is under way, then close."""

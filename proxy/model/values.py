@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 Duration = Annotated[float, "duration"]
 """Seconds, written with a unit: "2s", "500ms", "10m", "24h", "30d"."""
 
 Size = Annotated[int, "size"]
 """Bytes, written with a unit: "64KiB", "10MB", "1GiB"."""
+
+Several = Annotated[tuple[T, ...], "several"]
+"""One or a list of them in the file; always a tuple in the program."""
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

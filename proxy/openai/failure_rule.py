@@ -7,15 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ..model.failure import Bench, Billed, FailureClass
 from ..model.message import Headers
+from ..model.values import Several
 from .failure_said import Said, Shape
-
-T = TypeVar("T")
-Several = Annotated[tuple[T, ...], "several"]
-"""One or a list of them in a file; always a tuple here."""
 
 Hundred = Literal["2xx", "4xx", "5xx"]
 REMEMBERED = 512  # statuses whose rules are kept ready; there are three digits, and some services leave these

@@ -13,8 +13,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from ..model.quota import Tallied, Tally
 from ..model.services import Clock
 from ..model.store import Add, Added, StoreError
+from .sqlite_tally import Sheet
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection, float], T]
@@ -35,6 +37,14 @@ MIGRATIONS = (
     CREATE TABLE counters (counter TEXT PRIMARY KEY, value INTEGER NOT NULL, expires REAL) WITHOUT ROWID;
     CREATE INDEX counters_expire ON counters (expires) WHERE expires IS NOT NULL;
     """,
+    """
+    CREATE TABLE limit_cells (
+        counter TEXT NOT NULL, until INTEGER NOT NULL, holder TEXT NOT NULL, amount INTEGER NOT NULL,
+        PRIMARY KEY (counter, until, holder)
+    ) WITHOUT ROWID;
+    CREATE TABLE limit_holders (holder TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE limit_clock (id INTEGER PRIMARY KEY, last INTEGER NOT NULL, shift INTEGER NOT NULL);
+    """,
 )
 
 
@@ -48,6 +58,7 @@ class SQLiteStore:
         self._connection = open_file(path)
         self._loop = asyncio.get_running_loop()
         self._swept = clock.now()
+        self._sheet = Sheet()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="framegate-sqlite", daemon=True)
         self._thread.start()
@@ -120,6 +131,10 @@ class SQLiteStore:
         """Do all steps or none."""
         return await self._do(lambda db, now: _add(db, now, steps))
 
+    async def tally(self, asked: Tally) -> Tallied:
+        """Take of limits and settle."""
+        return await self._do(lambda db, now: self._sheet.tally(db, now, asked))
+
     async def aclose(self) -> None:
         """Finish what is under way, then close."""
         if not self._closed:
@@ -144,7 +159,7 @@ class SQLiteStore:
             while len(batch) < TOGETHER and not self._queue.empty():
                 batch.append(self._queue.get())
             ending = batch[-1] is None or None in batch
-            jobs = [job for job in batch if job is not None]
+            jobs = [job for job in batch if job is not None and not job[1].cancelled()]
             if jobs:
                 answers = self._transaction([work for work, _ in jobs])
                 told = [(done, answer) for (_, done), answer in zip(jobs, answers, strict=True)]
@@ -175,7 +190,9 @@ class SQLiteStore:
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
+            self._sheet.undone()
             return [_translated(error)] * len(works)
+        self._sheet.committed()
         return answers
 
 

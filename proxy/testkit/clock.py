@@ -13,6 +13,7 @@ class TurnedClock:
 
     def __init__(self) -> None:
         self._ahead = 0.0
+        self._stepped = 0.0
         self.watchers: list[Callable[[], None]] = []  # called after each turn: whoever must see what it made due
 
     def now(self) -> float:
@@ -21,7 +22,7 @@ class TurnedClock:
 
     def wall(self) -> float:
         """Seconds since 1970, UTC."""
-        return time.time() + self._ahead
+        return time.time() + self._ahead + self._stepped
 
     async def sleep(self, seconds: float, /) -> None:
         """Wait until that many seconds have passed, or were turned past."""
@@ -42,3 +43,7 @@ class TurnedClock:
         self._ahead += seconds
         for watcher in tuple(self.watchers):
             watcher()
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock, as an operator or a time server does: no time has passed."""
+        self._stepped += seconds

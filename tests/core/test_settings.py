@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.core.settings import BAD, Plain, Reader, SecretOrPlain, Several, settings_of
+from proxy.core.settings import BAD, Plain, Reader, SecretOrPlain, settings_of
 from proxy.core.words import found, wanted, written
 from proxy.model.plugin import Plugin
-from proxy.model.values import Duration, Secret, Size
+from proxy.model.values import Duration, Secret, Several, Size
 
 HERE = Path(__file__).parent
 KEY = "hunter2-the-real-key"

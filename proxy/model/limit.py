@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import ClassVar, Literal, get_args
 
-from ..model.values import duration
-from .settings import Several
+from .prices import nano
+from .quota import MOST
+from .values import SECONDS, Several, duration
 
 Calendar = Literal["day", "week", "month"]
 SCALE = {"": 1, "k": 1000, "M": 1_000_000}
@@ -35,6 +36,14 @@ class Window:
             raise ValueError(f"'{text}' is not a window: write 10s, 1m or 30d (rolling), or day, week or month")
         return cls(seconds=seconds)
 
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return str(self.calendar)
+        for unit, seconds in reversed(SECONDS.items()):
+            if self.seconds >= seconds and self.seconds % seconds == 0:
+                return f"{self.seconds / seconds:g}{unit}"
+        return f"{self.seconds * 1000:g}ms"
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -58,6 +67,9 @@ class Rate:
             raise ValueError(f"'{text}' would refuse everything; leave a limit out to have none")
         return cls(int(count), Window.parse(window))
 
+    def __str__(self) -> str:
+        return f"{self.count} / {self.window}"
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -66,6 +78,11 @@ class Budget:
     usd: Decimal
     window: Window
     wanted: ClassVar[str] = 'a budget such as "25 USD / month"'
+
+    @property
+    def nano(self) -> int:
+        """The amount in nano-USD, in which money is counted."""
+        return nano(self.usd)
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -79,7 +96,12 @@ class Budget:
         usd = Decimal(found[1])
         if usd == 0:
             raise ValueError(f"'{text}' would refuse everything; leave a budget out to have none")
+        if nano(usd) > MOST:
+            raise ValueError(f"'{text}' is more than can be counted, which is {MOST // nano(Decimal(1)):,} USD")
         return cls(usd, Window.parse(window))
+
+    def __str__(self) -> str:
+        return f"{self.usd:f} USD / {self.window}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,181 @@
+"""What the requests of this process hold of their limits: claimed together, settled for certain, held by one lease."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from ..model.quota import LEASE, Claim, Claimed, Line, Settle, Tallied, Tally
+from ..model.services import Clock, Log
+from ..model.store import StoreError
+
+TOGETHER = 64  # that are asked of the store in one step: it works on them for about a millisecond
+PAUSE = 0.25  # seconds before a store that failed is asked again for what nobody waits for
+RENEW = LEASE / 4  # seconds between two signs of life
+BACKLOG = 100_000  # settlements that are kept while the store can't be asked; each is some hundred bytes
+
+Waiting = asyncio.Future[Claimed]
+Asked = tuple[Claim | Settle, Waiting | None]
+
+
+class Tallies(Protocol):
+    """What counts: a store, or the memory of this process."""
+
+    async def tally(self, asked: Tally) -> Tallied: ...
+
+
+class Claims:
+    """All of one process. What is asked while the store is at work goes there in one step when it is done."""
+
+    def __init__(self, store: Tallies, clock: Clock, log: Log, *, timeout: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._log = log
+        self._timeout = timeout  # seconds that nobody waits longer than
+        self._holder = secrets.token_hex(8)
+        self._asked: deque[Asked] = deque()
+        self._held = 0  # claims that are not settled
+        self._seen: tuple[int, float] | None = None  # the store's time (ms), and ours at least as early
+        self._failing = False
+        self._closing = False
+        self._woken: asyncio.Future[None] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._pulse: asyncio.Task[None] | None = None
+
+    async def claim(self, id: str, lines: Sequence[Line], amounts: Sequence[int]) -> Claimed:
+        """Take the amounts, all or none; without an id, only look. Raises StoreError when nobody could say in time.
+
+        Whoever is cancelled, or hears an error, holds nothing. What was taken must be settled, by the same id.
+        """
+        if self._closing:
+            raise StoreError("The store is closed.")
+        waiting: Waiting = asyncio.get_running_loop().create_future()
+        self._ask((Claim(id, lines, amounts), waiting))
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None and waiting.result().taken:
+                self.settle(id, lines, (0,) * len(lines))  # the answer came in the same moment
+            raise
+
+    def settle(self, id: str, lines: Sequence[Line], used: Sequence[int]) -> None:
+        """End a claim with what was used. Nobody waits: it is kept until the store has taken it."""
+        self._held -= 1
+        self._ask((Settle(id, lines, used), None))
+
+    async def aclose(self) -> None:
+        """Settle what is to be settled, within the time that a request would wait, and stop."""
+        self._closing = True
+        if self._pulse is not None:
+            self._pulse.cancel()
+        if self._worker is not None:
+            self._wake()
+            await self._worker
+
+    # --- the worker
+
+    def _ask(self, asked: Asked) -> None:
+        self._asked.append(asked)
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._work(), name="framegate-claims")
+            self._pulse = asyncio.get_running_loop().create_task(self._beat(), name="framegate-lease")
+        elif self._woken is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    async def _beat(self) -> None:
+        """Give signs of life while anything is held."""
+        while True:
+            await self._clock.sleep(RENEW)
+            if self._held and not self._asked:
+                self._asked.append((Claim("", (), ()), None))
+                self._wake()
+
+    async def _work(self) -> None:
+        while True:
+            if not self._asked:
+                if self._closing:
+                    return
+                self._woken = asyncio.get_running_loop().create_future()
+                await self._woken
+                self._woken = None
+                continue
+            batch = [self._asked.popleft() for _ in range(min(TOGETHER, len(self._asked)))]
+            batch = [one for one in batch if one[1] is None or not one[1].done()]
+            if batch and not await self._tally(batch):
+                if self._closing:
+                    self._log.error("quota_not_settled", requests=len(self._asked))
+                    return
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait a moment, or for somebody who waits."""
+        if any(waiting is not None for _, waiting in self._asked):
+            return
+        self._woken = asyncio.get_running_loop().create_future()
+        pause = asyncio.ensure_future(self._clock.sleep(PAUSE))
+        await asyncio.wait((self._woken, pause), return_when=asyncio.FIRST_COMPLETED)
+        self._woken = None
+        pause.cancel()
+        with suppress(asyncio.CancelledError):
+            await pause
+
+    async def _tally(self, batch: list[Asked]) -> bool:
+        """Ask the store for all of them; whether it answered."""
+        began = self._clock.now()
+        expected = None
+        if self._seen is not None:
+            expected = self._seen[0] + int((began - self._seen[1]) * 1000)
+        try:
+            async with asyncio.timeout(self._timeout):
+                tallied = await self._store.tally(Tally(self._holder, [asked for asked, _ in batch], expected))
+        except TimeoutError:
+            self._failed(batch, StoreError("The store gave no answer in time."), late=True)
+            return False
+        except StoreError as error:
+            self._failed(batch, error)
+            return False
+        except Exception as error:
+            self._log.error("quota_crashed", exc_info=error)
+            self._failed(batch, StoreError("The store could not be read or written."))
+            return False
+        self._seen = (tallied.now, began)
+        if self._failing:
+            self._failing = False
+            self._log.info("store_back")
+        for (asked, waiting), answer in zip(batch, tallied.answers, strict=True):
+            if waiting is None or answer is None:
+                continue
+            if not waiting.done():
+                waiting.set_result(answer)
+                self._held += answer.taken
+            elif answer.taken:  # whoever asked has left
+                self._asked.appendleft((_back(asked), None))
+        return True
+
+    def _failed(self, batch: list[Asked], error: StoreError, *, late: bool = False) -> None:
+        """Tell those who wait; what nobody waits for is asked again, and what may have been taken is given back."""
+        if not self._failing:
+            self._failing = True
+            self._log.warning("store_failing", reason=error.message)
+        again = [(asked if waiting is None else _back(asked), None) for asked, waiting in batch if asked.id]
+        waiting = [one for one in batch if one[1] is not None]
+        if late:  # they have waited as well
+            waiting += [one for one in self._asked if one[1] is not None]
+            self._asked = deque(one for one in self._asked if one[1] is None)
+        self._asked.extendleft(reversed(again[: max(0, BACKLOG - len(self._asked))]))
+        for _, future in waiting:
+            if future is not None and not future.done():
+                future.set_exception(error)
+
+
+def _back(asked: Claim | Settle) -> Settle:
+    """All of it given back."""
+    return Settle(asked.id, asked.lines, (0,) * len(asked.lines))
