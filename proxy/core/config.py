@@ -58,7 +58,6 @@ UNBUILT: dict[str, object] = {
     "models": None,
     "server.trusted_proxies": [],
     "server.max_json": None,
-    "upstreams.*.limits": None,
     "routes.*.limits": None,
     "routes.*.max_json": None,
 }
