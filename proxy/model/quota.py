@@ -40,7 +40,8 @@ class Claim:
 class Settle:
     """End a claim: what was used stays counted where it was taken, and nothing else.
 
-    A claim that nobody knows (its lease ran out, or the store lost it) is counted now. Asked again, it changes nothing.
+    The lines are those of the claim. A claim that nobody knows (its lease ran out, or the store lost it) is counted
+    now. Asked again, it changes nothing.
     """
 
     id: str

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from ..model.quota import Claim, Claimed, Settle, Tallied, Tally
 from ..model.services import Clock
-from .tally import USED, Cell, Counter, claimed, ends
+from .tally import Cell, Counter, claimed, settled
 
-MOST = 2**14  # counters; past that those that are empty are let go of
+MOST = 2**14  # counters; past that those of which nothing counts are let go of
+HELD = "held"
+Took = tuple[Sequence[Cell] | None, Sequence[int]]
+UNKNOWN: Took = (None, ())
 
 
 class Memory:
@@ -17,34 +20,24 @@ class Memory:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._counters: dict[str, Counter] = {}
-        self._claims: dict[str, list[tuple[str, Cell, int]]] = {}
+        self._claims: dict[str, Took] = {}
 
     async def tally(self, asked: Tally) -> Tallied:
         """Take of limits and settle."""
         now = int(self._clock.now() * 1000)
         if len(self._counters) > MOST:
-            for counter in self._counters.values():
-                counter.over(now)
-            self._counters = {name: counter for name, counter in self._counters.items() if counter.cells}
+            self._counters = {name: counter for name, counter in self._counters.items() if counter.counts(now)}
         return Tallied(now, [self._one(one, now) for one in asked.asked])
 
     def _one(self, asked: Claim | Settle, now: int) -> Claimed | None:
         counters = [self._counters.setdefault(line.counter, Counter()) for line in asked.lines]
-        for counter in counters:
-            counter.over(now)
+        for counter, line in zip(counters, asked.lines, strict=True):
+            counter.look(line, now)
         if isinstance(asked, Claim):
-            answer, took = claimed(counters, asked.lines, asked.amounts, now, asked.id, take=bool(asked.id))
+            answer, where = claimed(counters, asked.lines, asked.amounts, now, HELD, take=bool(asked.id))
             if answer.taken:
-                self._claims[asked.id] = took
+                self._claims[asked.id] = where, asked.amounts
             return answer
-        self._settle(counters, asked, now)
+        cells, took = self._claims.pop(asked.id, UNKNOWN)
+        settled(counters, cells, took, asked.used, now)
         return None
-
-    def _settle(self, counters: Sequence[Counter], asked: Settle, now: int) -> None:
-        until = {line.counter: ends(line, now) for line in asked.lines}
-        for name, cell, amount in self._claims.pop(asked.id, ()):
-            until[name] = cell[0]
-            self._counters[name].add(cell, -amount)
-        for counter, line, used in zip(counters, asked.lines, asked.used, strict=True):
-            if used and until[line.counter] > now:
-                counter.add((until[line.counter], USED), used)

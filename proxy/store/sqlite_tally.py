@@ -9,14 +9,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from ..model.quota import LEASE, Claim, Claimed, Settle, Tallied, Tally
-from .tally import USED, Cell, Counter, claimed, ends, moment
+from ..model.quota import LEASE, Claim, Claimed, Line, Settle, Tallied, Tally
+from .tally import Cell, Counter, claimed, moment, settled
 
 RENEWED = int(LEASE * 250)  # milliseconds after which a lease is written anew
 LOOKED = 100  # milliseconds between two looks for processes that have died
 SWEPT = 600_000  # milliseconds between two removals of what nobody asks about any more
 REMEMBERED = 2**14  # counters, and settled claims
-Took = list[tuple[str, Cell, int]]
+Took = tuple[Sequence[Line], Sequence[Cell], Sequence[int]]
 
 
 class Sheet:
@@ -33,7 +33,7 @@ class Sheet:
     def forget(self) -> None:
         """Read all of it again."""
         self._counters: dict[str, Counter] = {}
-        self._dirty: set[tuple[str, Cell]] = set()
+        self._dirty: dict[tuple[str, Cell], Counter] = {}
         self._version = -1
         self._last = self._shift = 0
 
@@ -82,16 +82,15 @@ class Sheet:
 
     def _claim(self, db: sqlite3.Connection, asked: Claim, now: int, holder: str) -> Claimed:
         id = (holder, asked.id)
-        counters = self._known(db, [line.counter for line in asked.lines], now)
-        known = id in self._claims or id in self._settled
-        amounts = (0,) * len(asked.amounts) if known else asked.amounts
-        answer, took = claimed(counters, asked.lines, amounts, now, holder, take=bool(asked.id) and not known)
-        if known:
+        counters = self._known(db, asked.lines, now)
+        if id in self._claims or id in self._settled:
+            answer, _ = claimed(counters, asked.lines, (0,) * len(asked.lines), now, holder, take=False)
             return answer._replace(taken=True)
+        answer, cells = claimed(counters, asked.lines, asked.amounts, now, holder, take=bool(asked.id))
         if answer.taken:
             self._before.append((id, None))
-            self._claims[id] = took
-            self._dirty.update([(counter, cell) for counter, cell, _ in took])
+            self._claims[id] = asked.lines, cells, asked.amounts
+            self._touched(counters, asked.lines, cells)
         return answer
 
     def _settle(self, db: sqlite3.Connection, asked: Settle, now: int, holder: str) -> None:
@@ -103,19 +102,17 @@ class Sheet:
         self._settled[id] = None
         if len(self._settled) > REMEMBERED:
             del self._settled[next(iter(self._settled))]
-        counters = dict(zip([line.counter for line in asked.lines], asked.lines, strict=True))
-        found = dict(zip(counters, self._known(db, list(counters), now), strict=True))
-        until = {counter: ends(line, now) for counter, line in counters.items()}
-        for counter, cell, amount in took or ():
-            until[counter] = cell[0]
-            if counter in found:
-                found[counter].add(cell, -amount)
-                self._dirty.add((counter, cell))
-        for line, used in zip(asked.lines, asked.used, strict=True):
-            cell = (until[line.counter], USED)
-            if used and cell[0] > now:
-                found[line.counter].add(cell, used)
-                self._dirty.add((line.counter, cell))
+        counters = self._known(db, asked.lines, now)
+        if took is None:
+            self._touched(counters, asked.lines, settled(counters, None, (), asked.used, now))
+            return
+        lines, cells, amounts = took
+        self._touched(counters, lines, cells)
+        self._touched(counters, lines, settled(counters, cells, amounts, asked.used, now))
+
+    def _touched(self, counters: Sequence[Counter], lines: Sequence[Line], cells: Sequence[Cell]) -> None:
+        for i, cell in enumerate(cells):
+            self._dirty[lines[i].counter, cell] = counters[i]
 
     # --- what the file says
 
@@ -157,21 +154,24 @@ class Sheet:
             self._swept = now
             db.execute("DELETE FROM limit_cells WHERE until BETWEEN 1 AND ?", (now,))
 
-    def _known(self, db: sqlite3.Connection, names: Sequence[str], now: int) -> list[Counter]:
+    def _known(self, db: sqlite3.Connection, lines: Sequence[Line], now: int) -> list[Counter]:
         found = []
-        for name in names:
-            counter = self._counters.get(name)
+        for line in lines:
+            counter = self._counters.get(line.counter)
             if counter is None:
-                rows = db.execute("SELECT until, holder, amount FROM limit_cells WHERE counter = ?", (name,))
-                counter = self._counters[name] = Counter({(until, holder): amount for until, holder, amount in rows})
-            self._dirty.update([(name, cell) for cell in counter.over(now)])
+                rows = db.execute("SELECT until, holder, amount FROM limit_cells WHERE counter = ?", (line.counter,))
+                counter = Counter({(until, holder): amount for until, holder, amount in rows})
+                self._counters[line.counter] = counter
+            if counter.at != now:
+                for cell in counter.look(line, now):
+                    self._dirty[line.counter, cell] = counter
             found.append(counter)
         return found
 
     def _write(self, db: sqlite3.Connection, now: int) -> None:
         gone, kept = [], []
-        for name, cell in self._dirty:
-            amount = self._counters[name].cells.get(cell, 0)
+        for (name, cell), counter in self._dirty.items():
+            amount = counter.cells.get(cell, 0)
             if amount:
                 kept.append((name, *cell, amount))
             else:

@@ -11,6 +11,7 @@ from ..model.quota import PIECES, Claimed, Line
 
 STEP = 2000  # milliseconds by which two clocks may differ before one of them is taken to have stepped
 KEPT = 86_400_000  # milliseconds that a period's counter is kept behind its end, whatever the clocks say
+FAR = float("inf")
 USED = ""  # the holder of what is no longer held
 Cell = tuple[int, str]  # until when it counts (milliseconds; 0: as long as it is held), and its holder
 
@@ -39,28 +40,43 @@ def ends(line: Line, now: int) -> int:
 class Counter:
     """What counts against one limit."""
 
-    __slots__ = ("cells", "level")
+    __slots__ = ("at", "cells", "level", "soonest", "until")
 
     def __init__(self, cells: dict[Cell, int] | None = None) -> None:
         self.cells = cells if cells is not None else {}
         self.level = sum(self.cells.values())
+        self.soonest: float = 0  # before that no cell is over
+        self.at = -1  # the moment at which it was looked at, and until when an amount counts that is taken then
+        self.until = 0
+
+    def look(self, line: Line, now: int) -> Sequence[Cell]:
+        """See it as it stands now: the cells that count no longer are taken out, and told."""
+        self.at = now
+        self.until = ends(line, now)
+        if now < self.soonest:
+            return ()
+        gone = [cell for cell in self.cells if 0 < cell[0] <= now]
+        for cell in gone:
+            self.level -= self.cells.pop(cell)
+        self.soonest = min([until for until, _ in self.cells if until], default=FAR)
+        return gone
 
     def add(self, cell: Cell, amount: int) -> None:
         """Count that much more in a cell, or less; a cell is never below nothing."""
         old = self.cells.get(cell, 0)
-        new = max(0, old + amount)
-        if new:
+        new = old + amount
+        if new > 0:
             self.cells[cell] = new
+            if 0 < cell[0] < self.soonest:
+                self.soonest = cell[0]
         else:
+            new = 0
             self.cells.pop(cell, None)
         self.level += new - old
 
-    def over(self, now: int) -> list[Cell]:
-        """Take out the cells that count no longer, and say which."""
-        gone = [cell for cell in self.cells if 0 < cell[0] <= now]
-        for cell in gone:
-            self.level -= self.cells.pop(cell)
-        return gone
+    def counts(self, now: int) -> bool:
+        """Whether anything of it counts."""
+        return any(not until or until > now for until, _ in self.cells)
 
     def wait(self, amount: int, line: Line, now: int) -> int:
         """Milliseconds until the amount fits; 0: it does; -1: that can't be told."""
@@ -79,23 +95,50 @@ class Counter:
         """Milliseconds until nothing of it counts; -1: that can't be told."""
         if not self.cells:
             return 0
-        return max(until for until, _ in self.cells) - now if line.window else -1
+        return max(self.cells)[0] - now if line.window else -1
 
 
 def claimed(
     counters: Sequence[Counter], lines: Sequence[Line], amounts: Sequence[int], now: int, holder: str, *, take: bool
-) -> tuple[Claimed, list[tuple[str, Cell, int]]]:
-    """Take all that was asked, or nothing where one does not fit; and what was taken of which cell."""
-    asked = zip(counters, amounts, lines, strict=True)
-    waits = tuple([counter.wait(amount, line, now) for counter, amount, line in asked])
-    took: list[tuple[str, Cell, int]] = []
-    taken = take and not any(waits)
-    if taken:
+) -> tuple[Claimed, list[Cell]]:
+    """Take all that was asked, or nothing where one does not fit; and the cell in which each amount stands.
+
+    The counters were looked at now.
+    """
+    cells: list[Cell] = []
+    if take:
         for counter, line, amount in zip(counters, lines, amounts, strict=True):
-            if amount:
-                cell = (ends(line, now), holder)
-                counter.add(cell, amount)
-                took.append((line.counter, cell, amount))
+            if amount and counter.level + amount > line.ceiling:
+                break
+        else:
+            for counter, amount in zip(counters, amounts, strict=True):
+                cells.append(cell := (counter.until, holder))
+                if amount:
+                    counter.add(cell, amount)
+    waits = (0,) * len(lines)
+    if not cells:
+        asked = zip(counters, amounts, lines, strict=True)
+        waits = tuple([counter.wait(amount, line, now) for counter, amount, line in asked])
     levels = tuple([counter.level for counter in counters])
     resets = tuple([counter.reset(line, now) for counter, line in zip(counters, lines, strict=True)])
-    return Claimed(taken, levels, waits, resets), took
+    return Claimed(bool(cells) or (take and not lines), levels, waits, resets), cells
+
+
+def settled(
+    counters: Sequence[Counter], cells: Sequence[Cell] | None, took: Sequence[int], used: Sequence[int], now: int
+) -> list[Cell]:
+    """Give back what was taken and count what was used, where it was taken; and the cell of each limit in which it is.
+
+    Where nothing is known to be taken (`cells` is None), it counts from now on.
+    """
+    where = []
+    for i, counter in enumerate(counters):
+        until = counter.until
+        if cells is not None:
+            until = cells[i][0]
+            if took[i]:
+                counter.add(cells[i], -took[i])
+        where.append(cell := (until, USED))
+        if used[i] and until > now:
+            counter.add(cell, used[i])
+    return where

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.model.quota import LEASE, Claim, Claimed, Line, Settle, Tally
 from proxy.model.store import Store
-from proxy.store.tally import Counter, claimed, ends, moment
+from proxy.store.tally import Counter, claimed, ends, moment, settled
 from proxy.testkit import TurnedClock
 
 from .conftest import Open
@@ -212,21 +212,19 @@ def test_in_no_window_is_more_used_than_the_limit(
     counter, now, used = Counter(), 1_000_000, []
     for pause, amount, share in load:
         now += int(pause * window / 3)
-        counter.over(now)
-        answer, took = claimed([counter], [line], [amount], now, "one", take=True)
+        counter.look(line, now)
+        answer, cells = claimed([counter], [line], [amount], now, "one", take=True)
         if answer.taken:
-            ((_, (until, holder), _),) = took
             kept = int(amount * share)
-            counter.add((until, holder), -amount)
-            counter.add((until, ""), kept)
+            settled([counter], cells, [amount], [kept], now)
             used.append((now, kept))
         elif amount <= ceiling:
             assert answer.waits[0] > 0
             later = Counter(dict(counter.cells))
-            later.over(now + answer.waits[0])
+            later.look(line, now + answer.waits[0])
             assert later.wait(amount, line, now + answer.waits[0]) == 0
             later = Counter(dict(counter.cells))
-            later.over(now + answer.waits[0] - 1)
+            later.look(line, now + answer.waits[0] - 1)
             assert later.wait(amount, line, now + answer.waits[0] - 1) > 0
         else:
             assert answer.waits == (-1,)
