@@ -21,6 +21,7 @@ from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Sp
 from .model.limit import NO_LIMITS, Limits
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
+from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
@@ -28,6 +29,7 @@ from .model.slots import CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Several, Size
+from .openai.demand import Means, demand
 from .openai.endpoint import endpoint
 from .openai.models import narrowed
 from .openai.multipart import Part, parts
@@ -36,6 +38,7 @@ from .openai.operation_texts import Image, Text, Unseen
 from .openai.pictures import in_base64
 from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
+from .openai.used import used
 
 __all__ = [
     "CALLER",
@@ -62,6 +65,7 @@ __all__ = [
     "Client",
     "ClientLeft",
     "Clock",
+    "Demand",
     "Duration",
     "Exchange",
     "Failure",
@@ -80,6 +84,7 @@ __all__ = [
     "Limits",
     "Line",
     "Log",
+    "Means",
     "Message",
     "Model",
     "NotAnImage",
@@ -88,6 +93,7 @@ __all__ = [
     "Part",
     "Picture",
     "Plugin",
+    "PriceBook",
     "ProxyError",
     "QueueFull",
     "Quotas",
@@ -104,6 +110,7 @@ __all__ = [
     "Secret",
     "Services",
     "Several",
+    "Share",
     "Size",
     "Slot",
     "Slots",
@@ -121,12 +128,16 @@ __all__ = [
     "Unseen",
     "UpstreamError",
     "Upstreams",
+    "Used",
+    "demand",
     "endpoint",
     "in_base64",
+    "nano",
     "narrowed",
     "operation",
     "parts",
     "spoken",
+    "used",
     "with_field",
     "with_strings",
     "without_field",

@@ -22,6 +22,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.images": (("proxy.images", "proxy.model", "proxy.openai"), ("orjson",)),
     "proxy.images.s3": (("proxy.images", "proxy.model"), ("aiobotocore", "aiohttp", "botocore")),
     "proxy.images.scaling": ((), ("PIL",)),
+    "proxy.prices": (("proxy.prices", "proxy.model", "proxy.openai"), ()),
     "proxy.store": (("proxy.store", "proxy.model"), ("cryptography",)),
     "proxy.telemetry": (("proxy.telemetry", "proxy.core", "proxy.model"), ("structlog", "orjson")),
     "proxy.wire": (

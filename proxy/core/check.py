@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ..model.limit import NO_LIMITS, Limits
+from ..model.prices import price_of
 from ..model.slots import CALLER
 from . import order, proxies
 from .settings import Complaint, Reader
-from .tables import RouteTable
+from .tables import PluginTable, RouteTable
 from .words import at, nearest
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ def whole(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str,
     reader.complaints += _open(config, read)
     reader.complaints += _shadowed(routes)
     reader.complaints += _unmetered(config, read)
+    if not any(complaint.where.startswith("prices") for complaint in reader.complaints):
+        reader.complaints += unpriced(config, read)
 
 
 def table(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -147,3 +152,61 @@ def _unmetered(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Com
                     )
                     yield Complaint(where, text)
                     break
+
+
+def unpriced(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """Budgets that refuse all that they apply to, since nothing of it has a price. Only what is certain is told."""
+    quotas = {name: plugin for name, plugin in config.plugins.items() if plugin.kind == "quota" and _strict(plugin)}
+    used = {name for route in routes.values() for name in route.chain if name in quotas}
+    if not used:
+        return  # nobody counts, or what has no price is let through
+    general = {at("plugins", name): _limits(quotas[name]) for name in quotas if name in used}
+    general |= {where: route.limits for where, route in routes.items() if used.intersection(route.chain)}
+    keys = {at("keys", name): key.limits for name, key in config.keys.items()}
+    groups = {at("groups", name): group.limits for name, group in config.groups.items()}
+    models = {at("models", name): model.limits for name, model in config.models.items()}
+    if not config.prices:
+        example = '[prices] with "gpt-image-2" = { low = 0.006, medium = 0.053, high = 0.211 }'
+        for where, limits in {**general, **keys, **groups, **models}.items():
+            if limits.budget:
+                yield Complaint(f"{where}.limits.budget", f"nothing has a price, so it would refuse all; add {example}")
+        return
+    for name, model in config.models.items():
+        if model.limits.budget and _without(config, name):
+            yield Complaint(f"{at('models', name)}.limits.budget", _no_price(name))
+    metered = [route for route in routes.values() if used.intersection(route.chain)]
+    everywhere = len(metered) == len(routes) and all(
+        any(
+            limits.budget for limits in (route.limits, *(_limits(quotas[name]) for name in route.chain if name in used))
+        )
+        for route in metered
+    )
+    for name, key in config.keys.items():
+        group = config.groups.get(key.group or "")
+        if not (everywhere or key.limits.budget or (group is not None and group.limits.budget)):
+            continue
+        for i, one in enumerate(key.models):
+            if _without(config, one):
+                yield Complaint(f"{at('keys', name)}.models[{i}]", _no_price(one))
+
+
+def _strict(plugin: PluginTable) -> bool:
+    """Whether it refuses what has no price."""
+    return bool(plugin.settings.get("unknown_price", "refuse") == "refuse")
+
+
+def _limits(plugin: PluginTable) -> Limits:
+    limits = plugin.settings.get("limits", NO_LIMITS)
+    return limits if isinstance(limits, Limits) else NO_LIMITS
+
+
+def _without(config: Config, model: str) -> bool:
+    """Whether that is an exact name, and has no price: neither itself nor as any upstream knows it."""
+    if re.search(r"[*?\[\]]", model) or "moderation" in model:  # moderations are free
+        return False
+    names = [model, *(upstream.models[model] for upstream in config.upstreams.values() if model in upstream.models)]
+    return all(price_of(config.prices, name) is None for name in names)
+
+
+def _no_price(model: str) -> str:
+    return f"'{model}' has no price in [prices], so a budget would refuse it; write one, or 0 if it costs nothing"

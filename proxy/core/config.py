@@ -5,11 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal
 
+from ..model.prices import Price
 from ..openai.failure_rule import Rule
-from . import check, order, registry
+from . import check, order, price, registry
 from .pair import BadPair, Pair
 from .settings import BAD, Complaint, Kept, Reader
 from .tables import (
@@ -56,6 +58,7 @@ UNBUILT: dict[str, object] = {
     "keys.*.limits": None,
     "groups.*.limits": None,
     "models": None,
+    "prices": None,
     "server.trusted_proxies": [],
     "server.max_json": None,
     "routes.*.limits": None,
@@ -97,6 +100,7 @@ class Config:
     failures: tuple[Rule, ...] = ()
     unbuilt: tuple[str, ...] = ()  # addresses of what does nothing in this version
     pair: Pair | None = None  # the server's certificate and key: then the public port speaks TLS
+    prices: dict[str, Price] = field(default_factory=dict)  # by name or glob of models
 
     def reach(self, route: RouteTable) -> tuple[str, ...]:
         """The upstreams that a request on this route can get to."""
@@ -186,6 +190,7 @@ class _File:
     keys: dict[str, KeyTable] = field(default_factory=dict)
     groups: dict[str, GroupTable] = field(default_factory=dict)
     models: dict[str, ModelTable] = field(default_factory=dict)
+    prices: dict[str, Any] = field(default_factory=dict)
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
     routes: tuple[dict[str, Any], ...] = ()
     failures: tuple[Rule, ...] = ()
@@ -206,7 +211,10 @@ def _parse(path: Path) -> dict[str, Any]:
 
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        return tomllib.loads(text)
+        found = tomllib.loads(text)
+        if "prices" in found:  # money is never a float
+            found["prices"] = tomllib.loads(text, parse_float=Decimal)["prices"]
+        return found
     except OSError as exc:
         raise sorry(f"can't be read: {exc.strerror or type(exc).__name__}") from exc
     except UnicodeDecodeError as exc:
@@ -219,7 +227,11 @@ def _parse(path: Path) -> dict[str, Any]:
             lines = text.split("\n")
             place = f"line {len(lines)}, column {len(lines[-1]) + 1}"
         raise sorry(f"{place}: not TOML: {what}") from exc
-    except (RecursionError, ValueError) as exc:  # a number of thousands of digits, brackets in brackets without end
+    except (
+        RecursionError,
+        ValueError,
+        InvalidOperation,
+    ) as exc:  # a number of thousands of digits, brackets in brackets without end
         raise sorry("not TOML that can be read: a value is too long or too deep") from exc
 
 
@@ -254,6 +266,7 @@ def _read(
         file.failures,
         tuple(unbuilt_in(raw)) + tuple(at("plugins", name) for name in unbuilt),
         _pair(reader, file.server, check.table(raw, "server")),
+        price.prices(reader, file.prices),
     )
     check.whole(reader, config, raw, routes)
     if reader.complaints:

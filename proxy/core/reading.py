@@ -240,6 +240,11 @@ class Read(Body):
         return self._seen().partials
 
     @property
+    def pictures(self) -> int:
+        """How many final images have come."""
+        return self._seen().pictures
+
+    @property
     def ended(self) -> bool:
         """Whether no more will come."""
         return self._seen().ended

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
@@ -144,6 +145,8 @@ class Reader:
             return self.folder / raw if isinstance(raw, str) and raw else self._wrong(kind, raw, where)
         if kind in (str, int, float, bool):
             return self._plain(kind, raw, where)
+        if (of_number := getattr(kind, "of_number", None)) is not None:
+            return self._number(kind, of_number, raw, where)
         if (parse := getattr(kind, "parse", None)) is not None:
             return self._parsed(kind, parse, raw, where)
         if isinstance(kind, type) and is_dataclass(kind):
@@ -217,6 +220,15 @@ class Reader:
             return parse(raw)
         except ValueError as exc:
             return self._wrong(kind, raw, where) if hidden(raw, where) else self.complain(where, str(exc))
+
+    def _number(self, kind: Any, of_number: Callable[[Decimal], Any], raw: object, where: str) -> Any:
+        """A number of which no digit is lost."""
+        if type(raw) is not int and not isinstance(raw, Decimal):
+            return self._wrong(kind, raw, where)
+        try:
+            return of_number(Decimal(raw))
+        except ValueError as exc:
+            return self.complain(where, str(exc))
 
     def _secret(self, raw: object, where: str) -> Any:
         scheme, colon, name = raw.partition(":") if isinstance(raw, str) else ("", "", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
@@ -58,7 +59,7 @@ def found(raw: object, where: str) -> str:
         return "true" if raw else "false"
     if isinstance(raw, str):
         return f'the text "{raw if len(raw) <= SHOWN else raw[:SHOWN] + "..."}"'
-    return f"the number {raw}" if isinstance(raw, int | float) else f"the date or time {raw}"
+    return f"the number {raw}" if isinstance(raw, int | float | Decimal) else f"the date or time {raw}"
 
 
 def wanted(kind: Any) -> str:

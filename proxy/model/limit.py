@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import ClassVar, Literal, get_args
 
+from .prices import nano
+from .quota import MOST
 from .values import SECONDS, Several, duration
 
 Calendar = Literal["day", "week", "month"]
@@ -77,6 +79,11 @@ class Budget:
     window: Window
     wanted: ClassVar[str] = 'a budget such as "25 USD / month"'
 
+    @property
+    def nano(self) -> int:
+        """The amount in nano-USD, in which money is counted."""
+        return nano(self.usd)
+
     @classmethod
     def parse(cls, text: str) -> Budget:
         """A budget from "25 USD / month"."""
@@ -89,6 +96,8 @@ class Budget:
         usd = Decimal(found[1])
         if usd == 0:
             raise ValueError(f"'{text}' would refuse everything; leave a budget out to have none")
+        if nano(usd) > MOST:
+            raise ValueError(f"'{text}' is more than can be counted, which is {MOST // nano(Decimal(1)):,} USD")
         return cls(usd, Window.parse(window))
 
     def __str__(self) -> str:

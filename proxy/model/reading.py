@@ -167,6 +167,10 @@ class Reading(Protocol):
         """How many partial pictures have come so far: it has begun to draw."""
 
     @property
+    def pictures(self) -> int:
+        """How many final pictures have come so far; one that comes again, or in two forms, counts once."""
+
+    @property
     def ended(self) -> bool:
         """Whether no more will come."""
 

@@ -19,6 +19,7 @@ from .selected import Model, in_form, of_form, selected
 
 LIMIT = 64 * 2**20  # of JSON, and of all form fields together
 MOST = 128  # n: images allow 10, chat 128
+MOST_TOKENS = 10_000_000  # no model is known to write a tenth of that
 CAPABILITIES: dict[Kind, Capability] = {
     "generate": "image",
     "edit": "image",
@@ -36,7 +37,13 @@ COUNTED = DRAWING | {"chat", "completion"}  # where n means something
 ALWAYS = ("model", "user", "safety_identifier")  # what must be text wherever it stands
 DRAWN = ("size", "quality", "background", "output_format", "response_format")  # and what must be where it prices
 STRINGS = (*ALWAYS, *DRAWN)
-DECIDING = frozenset((*STRINGS, "n", "stream", "prompt"))
+MAXIMA: dict[Kind, tuple[str, ...]] = {  # what says how much may be written at most; of two, upstream takes either
+    "chat": ("max_tokens", "max_completion_tokens"),
+    "completion": ("max_tokens",),
+    "response": ("max_output_tokens",),
+}
+NUMBERS = ("n", "max_tokens", "max_completion_tokens", "max_output_tokens", "best_of", "partial_images")
+DECIDING = frozenset((*STRINGS, *NUMBERS, "stream", "prompt"))
 _LITERAL = re.compile(r"-?[0-9.]{1,20}|true|false|null")  # what JSON would not have as a string
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -52,6 +59,7 @@ class Tool(NamedTuple):
     background: str | None = None
     output_format: str | None = None
     response_format: str | None = None  # no service knows that of a tool: it is asked of us
+    partials: int | None = None  # partial pictures that it is to show
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -63,6 +71,10 @@ class Operation:
     paid: bool  # may it cost again to ask again?
     model: str | None = None
     n: int = 1
+    choices: int = 1  # answers that a model writes: n, and for each of several prompts
+    most: int | None = None  # tokens that each may have
+    given: int = 0  # tokens that stand as numbers in the place of a text
+    partials: int = 0  # partial pictures of each picture
     size: str | None = None
     quality: str | None = None
     background: str | None = None
@@ -232,11 +244,12 @@ def _made(
     model = said.get("model")
     if model is not None and told.model is not None and model != told.model:
         raise Rejected("The query and the body name different models; name one.", param="model")
-    n = get("n")
-    if n is None or kind not in COUNTED:
-        n = 1
-    elif type(n) is not int or not 0 < n <= MOST:
-        raise Rejected(f"'n' must be a whole number from 1 to {MOST}.", param="n")
+    n = (_whole(get("n"), "n", 1, MOST) if kind in COUNTED else None) or 1
+    partials = (_whole(get("partial_images"), "partial_images", 0, MOST) if drawing else None) or 0
+    choices, given = _answers(kind, n, fields)
+    # Some take 0 for as much as they like.
+    maxima = [_whole(get(name), name, 0, MOST_TOKENS) or None for name in MAXIMA.get(kind, ())]
+    most = max((one for one in maxima if one is not None), default=None)
     stream = get("stream")
     if stream is not None and type(stream) is not bool:
         raise Rejected("'stream' must be true or false.", param="stream")
@@ -263,6 +276,10 @@ def _made(
         capability,
         paid,
         n=n,
+        choices=choices,
+        most=most,
+        given=given,
+        partials=partials,
         stream=bool(stream),
         drawn=drawing or _forced(get("tool_choice"), tools),
         tied=any(one.kept for one in texts.unseen) or any(one.source == "file" for one in texts.images),
@@ -283,10 +300,30 @@ def _tools(value: Any) -> tuple[Tool, ...]:
         if sort == "image_generation":
             path = f"tools[{index}]"
             names = ("model", *DRAWN)
-            found.append(Tool(path, sort, *[_string(tool.get(name), f"{path}.{name}") for name in names]))
+            said = [_string(tool.get(name), f"{path}.{name}") for name in names]
+            partials = _whole(tool.get("partial_images"), f"{path}.partial_images", 0, MOST)
+            found.append(Tool._make((path, sort, *said, partials)))
         elif type(sort) is str:
             found.append(Tool(f"tools[{index}]", sort))
     return tuple(found)
+
+
+def _answers(kind: Kind, n: int, fields: dict[str, Any]) -> tuple[int, int]:
+    """How many answers are written, and how many tokens are given as numbers."""
+    if kind == "embedding":
+        return 1, _numbers(fields.get("input"))
+    if kind != "completion":
+        return n, 0
+    prompt = fields.get("prompt")
+    prompts = len(prompt) if type(prompt) is list and prompt and type(prompt[0]) is not int else 1
+    best = _whole(fields.get("best_of"), "best_of", 1, MOST) or 1  # so many are written, and the best n given
+    return max(n, best) * prompts, _numbers(prompt)
+
+
+def _numbers(value: Any) -> int:
+    if type(value) is not list:
+        return 0
+    return sum([1 if type(one) is int else len(one) if type(one) is list else 0 for one in value])
 
 
 def _forced(choice: Any, tools: tuple[Tool, ...]) -> bool:
@@ -311,11 +348,21 @@ def _string(value: Any, name: str, *, strict: bool = True) -> str | None:
     return None
 
 
+def _whole(value: Any, name: str, least: int, most: int) -> int | None:
+    if value is None or (type(value) is int and least <= value <= most):
+        return value
+    raise Rejected(f"'{name}' must be a whole number from {least} to {most}.", param=name)
+
+
 def _typed(name: str, value: str, kind: Kind) -> str | int | bool:
     """A form field as what JSON would have made of it."""
     if name == "n" and kind in COUNTED:
         if not _COUNT.fullmatch(value):
             raise Rejected(f"'n' must be a whole number from 1 to {MOST}.", param="n")
+        return int(value)
+    if name == "partial_images" and kind in DRAWING:
+        if not re.fullmatch(r"[0-9]{1,3}", value, re.ASCII):
+            raise Rejected(f"'partial_images' must be a whole number from 0 to {MOST}.", param="partial_images")
         return int(value)
     if name == "stream":
         if value.lower() not in ("true", "false"):

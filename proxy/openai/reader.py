@@ -78,6 +78,11 @@ class Reader:
         return self._scanner.partials if self._scanner is not None else 0
 
     @property
+    def pictures(self) -> int:
+        """How many final images have come."""
+        return self._scanner.pictures if self._scanner is not None else 0
+
+    @property
     def facts(self) -> Facts:
         """What the answer has said of itself so far."""
         return self._scanner.facts if self._scanner is not None else _NOTHING

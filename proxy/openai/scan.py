@@ -66,6 +66,11 @@ class Scanner:
         return self._meaning.partials
 
     @property
+    def pictures(self) -> int:
+        """How many final images have come."""
+        return self._meaning.pictures
+
+    @property
     def complete(self) -> bool:
         """Whether the answer came to its end and all of it could be read."""
         return self._closed and self.broken is None

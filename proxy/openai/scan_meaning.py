@@ -54,10 +54,11 @@ class Facts:
 class _Frame:
     """An object that says something of the images in it. What it says first counts: decisions hang on it."""
 
-    __slots__ = ("images", "null", "place", "values")
+    __slots__ = ("counted", "images", "null", "place", "values")
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.counted = False  # a final image of it was: given in two forms, it is one all the same
         self.null: int | None = None  # where its member `url` begins, which is null
         self.values: dict[str, Any] = {}
         self.images: list[tuple[Image, str]] = []
@@ -71,6 +72,7 @@ class Meaning:
         self.verdict: Verdict | None = None
         self.facts = Facts()
         self.partials = 0
+        self.pictures = 0
         self.events: list[Event] = []
         self._take = take
         self._frames: list[_Frame] = []
@@ -78,6 +80,7 @@ class Meaning:
         self._taking: Taking | None = None
         self._sort = ""  # of the string that is being taken
         self._items: set[str] = set()
+        self._counted: set[str] = set()
         self._item_failed = False
         self._error_is_of_item = False
 
@@ -255,12 +258,23 @@ class Meaning:
             self.partials += 1
         elif image.kind == "final" and image.item is not None and image.plausible and image.bad is None:
             self._remember(image.item)
+        if image.kind == "final" and image.plausible and image.end >= 0:
+            self._count(image.item, frame)
         self._weigh(image, sort, frame)
         self.events.append(Event("settled", image))
 
     def _remember(self, item: str) -> None:
         if len(self._items) < MOST_ITEMS:
             self._items.add(item)
+
+    def _count(self, item: str | None, frame: _Frame) -> None:
+        """One picture more. Whether its bytes could be read takes no part: nobody may have looked."""
+        if frame.counted or item in self._counted:
+            return
+        frame.counted = True
+        self.pictures += 1
+        if item is not None and len(self._counted) < MOST_ITEMS:
+            self._counted.add(item)
 
     def _tell(self, image: Image, sort: str, frame: _Frame, name: str | None) -> None:
         """Put on the image what is known of it by now."""

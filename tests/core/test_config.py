@@ -34,6 +34,7 @@ from proxy.core.config import (
     unbuilt_in,
     zero,
 )
+from proxy.core.price import PriceTable
 from proxy.core.settings import settings_of
 from proxy.model.bucket import Account, Bucket
 from proxy.model.limit import Limits
@@ -619,6 +620,7 @@ TABLES: dict[str, type] = {
     "keys.*": KeyTable,
     "groups.*": GroupTable,
     "models.*": ModelTable,
+    "prices.*": PriceTable,
     "plugins.*": module._Use,
     "routes.*": RouteTable,
     "failures.*": Rule,

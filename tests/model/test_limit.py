@@ -50,7 +50,9 @@ def test_counts_in_thousands_and_millions(text: str, count: int) -> None:
 
 
 def test_keeps_cents_exact() -> None:
-    assert Budget.parse("0.10 USD / week").usd == Decimal("0.10")
+    budget = Budget.parse("0.10 USD / week")
+    assert (budget.usd, budget.nano) == (Decimal("0.10"), 100_000_000)
+    assert Budget.parse("9007199 USD / month").nano < 2**53
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,11 @@ def test_keeps_cents_exact() -> None:
         ({"concurrent": "5 / 1m"}, 'concurrent: expected a whole number, found the text "5 / 1m"'),
         ({"budget": "25 EUR / month"}, "prices are in USD, so budgets are too"),
         ({"budget": "25 / month"}, "prices are in USD"),
+        (
+            {"budget": "9007200 USD / month"},
+            "'9007200 USD / month' is more than can be counted, which is 9,007,199 USD",
+        ),
+        ({"budget": "999999999999 USD / day"}, "is more than can be counted"),
         ({"budget": "$25 / month"}, "'$25' is not an amount such as 25 USD"),
         ({"request": "20 / 1m"}, "limits.request: no such setting; did you mean 'requests'?"),
     ],

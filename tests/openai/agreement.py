@@ -39,7 +39,7 @@ class Heard:
             if not image.bad:  # how much of a bad one came depends on the cut
                 said += [image.length, self.pieces.get(image)]
             images.append(said)
-        return (scanner.verdict, scanner.broken, scanner.facts, scanner.partials, images, self.order)
+        return (scanner.verdict, scanner.broken, scanner.facts, scanner.partials, scanner.pictures, images, self.order)
 
 
 def hear(kind: Kind, pieces: Iterable[bytes], take: bool = True) -> Heard:
@@ -81,7 +81,7 @@ def agrees(kind: Kind, data: bytes, heard: Heard, small: bool) -> bool:
     assert scanner.complete == (not read.broken), scanner.broken
     if read.broken:
         return False  # what an event says before it breaks counts for the scanner
-    assert scanner.verdict == read.verdict
+    assert (scanner.verdict, scanner.pictures) == (read.verdict, read.pictures)
     if small:
         _same_facts(scanner.facts, read)
     assert [image.path for image in heard.images] == [found.path for found in read.images]
@@ -177,5 +177,6 @@ def compare(kind: Kind, data: bytes, pieces: list[bytes], *, small: bool, untake
     assert hear(kind, pieces).summary() == whole.summary()
     if untaken:
         scanner = hear(kind, [data], take=False).scanner
-        assert (scanner.verdict, scanner.facts) == (whole.scanner.verdict, whole.scanner.facts)
+        for name in ("verdict", "facts", "pictures"):
+            assert getattr(scanner, name) == getattr(whole.scanner, name)
     return whole, read

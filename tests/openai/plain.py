@@ -47,6 +47,8 @@ class Read:
     """All of an answer."""
 
     verdict: str | None = None
+    pictures: int = 0
+    counted: set[str] = field(default_factory=set)
     images: list[Found] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     finish: list[str] = field(default_factory=list)
@@ -207,6 +209,7 @@ def _answer(value: Any, read: Read, *, event: bool, name: str) -> None:
         if found.kind == "final" and found.item is not None and readable(found):
             read.seen.add(found.item)
         _weigh(found, read)
+    _count(waiting, read)
     if event and (name == "error" or values.get("type") == "error"):
         said = {key: values[key] for key in ("code", "message", "param") if key in values}
         if said and (read.error is None or read.error_of_item):
@@ -224,9 +227,11 @@ def _member(key: str, one: Any, read: Read, before: str, *, event: bool) -> None
             read.verdict = read.verdict or "error"
     elif key == "data" and isinstance(one, list) and not isinstance(one, Object):
         for at, item in enumerate(one):
+            before_it = len(read.images)
             for name, text in item if isinstance(item, Object) else ():
                 if name in ("b64_json", "url"):
                     _final(text, f"{before}data[{at}].{name}", at, read)
+            _count(read.images[before_it:], read)
     elif key == "output" and isinstance(one, list) and not isinstance(one, Object):
         for at, item in enumerate(one):
             if isinstance(item, Object):
@@ -247,12 +252,14 @@ def _message(message: Object, path: str, read: Read) -> None:
         if key not in ("images", "content") or not isinstance(parts, list) or isinstance(parts, Object):
             continue
         for at, part in enumerate(parts):
+            before_it = len(read.images)
             for name, one in part if isinstance(part, Object) else ():
                 if name == "image_url":
                     _final(one, f"{path}.{key}[{at}].image_url", at, read)
                     for inner, text in one if isinstance(one, Object) else ():
                         if inner == "url":
                             _final(text, f"{path}.{key}[{at}].image_url.url", at, read)
+            _count(read.images[before_it:], read)
 
 
 def _final(text: Any, path: str, index: int, read: Read) -> None:
@@ -287,6 +294,17 @@ def _item(item: Object, path: str, index: int | None, read: Read, outer: Any) ->
         if found.kind == "final" and found.item is not None and readable(found):
             read.seen.add(found.item)
         _weigh(found, read)
+    _count(mine, read)
+
+
+def _count(of_one: list[Found], read: Read) -> None:
+    """Count the picture of one object, unless it was counted by its id."""
+    for found in of_one:
+        if found.kind == "final" and plausible(found) and found.item not in read.counted:
+            read.pictures += 1
+            if found.item is not None:
+                read.counted.add(found.item)
+            return
 
 
 def readable(found: Found) -> bool:

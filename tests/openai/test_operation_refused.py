@@ -112,6 +112,31 @@ async def test_refuses_a_value_that_decides_and_cant_be_read(name: str, value: s
     assert (error.status, error.param) == (400, name)
 
 
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("/v1/chat/completions", "max_tokens"),
+        ("/v1/chat/completions", "max_completion_tokens"),
+        ("/v1/completions", "max_tokens"),
+        ("/v1/completions", "best_of"),
+        ("/v1/responses", "max_output_tokens"),
+        ("/v1/images/generations", "partial_images"),
+    ],
+)
+@pytest.mark.parametrize("value", ["-1", "1e3", "1.0", "1000000000", '"5"', "true", "[1]", "{}"])
+async def test_refuses_an_amount_that_is_none(target: str, name: str, value: str) -> None:
+    error = await refused(ask(f'{{"model":"m","{name}":{value}}}'.encode(), target))
+    assert (error.status, error.code, error.param) == (400, "invalid_request", name)
+
+
+async def test_refuses_an_amount_in_other_letters_and_in_a_tool() -> None:
+    error = await refused(ask(b'{"Max_Tokens":5}', "/v1/chat/completions"))
+    assert (error.status, error.param) == (400, "Max_Tokens")
+    body = b'{"tools":[{"type":"image_generation","partial_images":-1}]}'
+    error = await refused(ask(body, "/v1/responses"))
+    assert (error.status, error.param) == (400, "tools[0].partial_images")
+
+
 async def test_refuses_a_tool_that_draws_with_what_is_no_model() -> None:
     body = b'{"tools":[{"type":"function"},{"type":"image_generation","model":["a"]}]}'
     error = await refused(ask(body, "/v1/responses"))
@@ -168,6 +193,7 @@ async def test_refuses_a_form_that_says_json_and_a_form_where_there_are_none() -
             [[field("n", value)], 400, "n"]
             for value in ("", "-1", "0", "01", "+1", " 1", "1.0", "1e3", "x", "٣", "129", "9" * 99)
         ),
+        *(([field("partial_images", value)], 400, "partial_images") for value in ("-1", "x", "1.0", "129", "9" * 99)),
         ([field("stream", "yes")], 400, "stream"),
         ([field("prompt", "\udcff")], 400, "prompt"),
         ([field("_charset_", "utf-16")], 415, None),

@@ -47,6 +47,7 @@ def test_sees_what_is_there(shape: Shape) -> None:
     assert all(image.bad is None and image.plausible for image in heard.images)
     assert (scanner.verdict, scanner.complete) == (shape.verdict, shape.complete)
     assert scanner.partials == sum(image.kind == "partial" for image in shape.images)
+    assert scanner.pictures == sum(image.kind == "final" for image in shape.images)
     names: dict[str, Any] = {"usage": None, "tool_usage": None, "svg_usage": None, "error": None, "finish": []}
     expected = names | shape.facts
     assert {name: getattr(scanner.facts, name) for name in expected} == expected
