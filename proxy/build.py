@@ -10,6 +10,7 @@ from .core import proxies
 from .core.chain import Inner
 from .core.credential import Credential
 from .core.engine import Engine, Generation, Lane, Placed
+from .core.gate import Gate
 from .core.health import Health
 from .core.model_names import ModelNames
 from .core.queued import Queue
@@ -25,8 +26,8 @@ from .model.quota import Quotas
 from .model.services import Callers, Clock, Failures, Services
 from .model.slots import Caller
 from .model.values import Secret
+from .openai.demand import demand
 from .openai.failure_judge import Judge
-from .openai.operation import DRAWING, Operation
 from .state import State
 from .wire.dial import Address
 from .wire.fetch import Fetcher, Origin
@@ -136,24 +137,17 @@ def _queue(
     table = config.upstreams[name]
     if not table.limits:
         return None
-    queue = table.queue or QueueTable()
+    queue, waiting = table.queue or QueueTable(), state.waiting(name)
     return Queue(
         name,
-        table.limits,
-        state.waiting(name),
-        quotas,
+        Gate(name, table.limits, waiting, quotas, clock, log),
+        waiting,
         failures,
         clock,
-        log,
         length=queue.length,
         wait=queue.wait,
-        demand=_demand,
+        demand=partial(demand, means=state.means),
     )
-
-
-def _demand(asked: Operation) -> tuple[int, int]:
-    images = asked.n if asked.kind in DRAWING else int(asked.capability == "image")
-    return images, 0
 
 
 def _route(config: Config, made: Generation, table: RouteTable, placed: dict[str, Placed], log: Any) -> Route[Lane]:

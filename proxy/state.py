@@ -19,6 +19,7 @@ from .model.services import Clock, Log
 from .model.slots import Caller
 from .model.store import Add, Added, Store
 from .model.values import Secret
+from .openai.demand import Means
 from .store.memory import Memory
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class State:
         # Of their own, lest a slow disk keep those waiting who look up names in the default one.
         self._pool = ThreadPoolExecutor(IMAGE_THREADS, "framegate-images")
         self._health: Health | None = None
+        self.means = Means()
         self._waiting: dict[str, Waiting] = {}
         self._claims: tuple[Claims, Claims] | None = None
         self._buckets: dict[Account, S3] = {}  # connections outlive a reload, and what is being read from them
