@@ -85,6 +85,7 @@ class Gate:
         id = f"queue-{_boot}-{next(_ids)}"
         while True:
             while line.head is not ticket and ticket.late is None:
+                ticket.waited = True
                 await ticket.woken.wait()
                 ticket.woken.clear()
             now = self._clock.now()
@@ -106,6 +107,7 @@ class Gate:
             until = min(line.dismiss(), outlook.first, waiting.eased.until)
             if ticket.late is not None:
                 continue
+            ticket.waited = True
             if outlook.untold:
                 until = min(until, now + random.uniform(0.8, 1.2) * LOOK)
             await self._sleep(ticket, max(SHORTEST, until - now))

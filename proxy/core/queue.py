@@ -14,7 +14,7 @@ from .outlook import Amounts, Outlook
 class Ticket:
     """One place in the line."""
 
-    __slots__ = ("amounts", "blocked", "caller", "due", "late", "woken")
+    __slots__ = ("amounts", "blocked", "caller", "due", "late", "waited", "woken")
 
     def __init__(self, caller: str, amounts: Amounts, due: float) -> None:
         self.caller = caller
@@ -22,6 +22,7 @@ class Ticket:
         self.due = due  # seconds on the house's clock after which it is of no use
         self.late: float | None = None  # its turn would come then, which is too late
         self.blocked: frozenset[str] | None = None  # the counters that were in its way; None: it asks just now
+        self.waited = False  # for others or for the limits
         self.woken = asyncio.Event()  # it has come to the front, or something has come back, or it is late
 
 

@@ -125,6 +125,6 @@ class Queue:
         finally:
             line.leave(ticket, served=hold is not None)
         waited = hold.began - began
-        if waited >= WORTH_TELLING:
+        if ticket.waited and waited >= WORTH_TELLING:
             attempt.queued = Queued(place, waited)
         return hold

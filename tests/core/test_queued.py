@@ -395,14 +395,14 @@ async def test_a_refusal_below_the_limits_lowers_them_for_a_while() -> None:
         assert (await stage.play(DRAW, json=asks("x"))).status == 429
         lowered = [line for line in stage.log if line["event"] == "upstream_limits_lowered"]
         assert [(line["upstream"], line["share"]) for line in lowered] == [("main", 0.8)]
-        begun = [begin(stage, str(i)) for i in range(20)]
+        begun = [begin(stage, str(i)) for i in range(16)]
         await stage.reached(9)
         await quiet()
         assert len(stage.asked) == 9, "eight of ten"
         await turned(stage, lambda: len(stage.asked) > 9, step=1.0)
         await quiet()
         assert len(stage.asked) == 11, "a minute later it is ten again: two more, before the eight come back"
-        await turned(stage, lambda: len(stage.asked) == 21)
+        await turned(stage, lambda: len(stage.asked) == 17)
         for playing in begun:
             assert (await playing).status == 200
         assert [line["event"] for line in stage.log if line["event"].startswith("upstream_limits")] == [
