@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from plugins.failover import Failover
 from proxy.api import CALLER, Caller, Exchange, Forward, Plugin, Request, Response, StoreError, UpstreamError
+from proxy.core.config import QueueTable, load
 from proxy.model.quota import Bound, Bounds, Line, Tally
 from proxy.store.sqlite import SQLiteStore
 from proxy.telemetry.log import ExchangeLog, make
@@ -540,3 +542,70 @@ async def test_the_log_tells_of_the_wait() -> None:
     report(ended[1].exchange, ended[1].outcome)
     await asyncio.sleep(0)
     assert orjson.loads(raw.getvalue())["queued"]["main"].startswith("2; waited=6")
+
+
+# --- What a request takes
+
+
+EDIT = (
+    b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+    b"\x89PNG\r\n"
+    b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\ntea\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="n"\r\n\r\n3\r\n--x--\r\n'
+)
+TOOL = {"model": "gpt-5", "input": "draw", "tools": [{"type": "image_generation"}]}
+TALK = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}], "max_completion_tokens": 500}
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more", "images", "tokens"),
+    [
+        (DRAW, {"json": asks("x", 4)}, 4, range(1000, 100_000)),
+        (
+            "POST /v1/images/edits",
+            {"body": EDIT, "headers": {"content-type": "multipart/form-data; boundary=x"}},
+            3,
+            None,
+        ),
+        ("POST /v1/responses", {"json": TOOL}, 1, None),
+        ("POST /v1/chat/completions", {"json": TALK}, 0, range(500, 600)),
+        ("GET /v1/models", {}, 0, range(1)),
+        ("POST /v1/files", {"body": b"any", "headers": {"content-type": "x/y"}}, 0, range(1)),
+    ],
+)
+async def test_what_a_request_takes_of_the_limits(
+    request_line: str, more: dict[str, Any], images: int, tokens: range | None
+) -> None:
+    settings = of('images = "100 / 1m", tokens = "1M / 1m", requests = "9 / 1m"')
+    async with staged(settings=settings, upstream=answer(json=PICTURE)) as stage:
+        played = await stage.play(request_line, **more)
+        assert played.status == 200
+        assert await level(stage, "upstream:main|requests|60000", 60_600) == 1
+        assert await level(stage, "upstream:main|images|60000", 60_600) == images
+        counted = await level(stage, "upstream:main|tokens|60000", 60_600)
+        assert counted > 0 if tokens is None else counted in tokens, counted
+
+
+async def test_more_tokens_than_the_limit_are_sent_alone() -> None:
+    async with staged(settings=of('tokens = "10 / 1m"')) as stage:
+        begun = [stage.begin("POST /v1/chat/completions", json=TALK) for _ in range(2)]
+        await stage.reached(1)
+        assert await turned(stage, lambda: len(stage.asked) == 2) >= 57
+        assert [(await playing).status for playing in begun] == [200, 200]
+
+
+async def test_what_can_be_read_in_two_ways_is_refused_where_it_must_be_counted() -> None:
+    async with staged(settings=of('images = "9 / 1m"')) as stage:
+        twice = b'{"model":"gpt-image-2","prompt":"x","n":1,"n":9}'
+        played = await stage.play(DRAW, body=twice, headers={"content-type": "application/json"})
+        assert (played.status, stage.asked) == (400, [])
+        assert played.headers.get("x-framegate-attempts") == "main=invalid_request"
+
+
+def test_the_pages_example_holds_the_defaults(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "queue.md").read_text()
+    (block,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    path = tmp_path / "framegate.toml"
+    path.write_text(block)
+    table = load(path, {"AZURE_KEY": "sk-azure-0123456789"}).upstreams["azure"]
+    assert table.queue == QueueTable() and table.layers[0] == "queue"
