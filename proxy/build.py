@@ -140,7 +140,7 @@ def _queue(
     queue, waiting = table.queue or QueueTable(), state.waiting(name)
     return Queue(
         name,
-        Gate(name, table.limits, waiting, quotas, clock, log),
+        Gate(name, table.limits, waiting, quotas, clock, log, queue.length),
         waiting,
         failures,
         clock,

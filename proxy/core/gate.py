@@ -60,13 +60,16 @@ class Hold:
 class Gate:
     """Lets through what the limits allow, in the order of the line."""
 
-    def __init__(self, upstream: str, limits: Limits, waiting: Waiting, quotas: Quotas, clock: Clock, log: Log) -> None:
+    def __init__(
+        self, upstream: str, limits: Limits, waiting: Waiting, quotas: Quotas, clock: Clock, log: Log, length: int
+    ) -> None:
         self._upstream = upstream
         self._own: tuple[Scope, str, Limits] = ("upstream", upstream, limits)
         self._waiting = waiting
         self._quotas = quotas
         self._clock = clock
         self._log = log
+        self._length = length
         self._known: tuple[Bounds, Bounds] | None = None
 
     def bounds(self) -> Bounds:
@@ -90,10 +93,11 @@ class Gate:
                 ticket.woken.clear()
             now = self._clock.now()
             if ticket.late is None and ticket.due <= now:
-                ticket.late = now
+                line.drop(ticket, now)
             if ticket.late is not None:
                 wait = max(1.0, ticket.late - now)
-                raise QueueFull(f"it would be this request's turn in {ceil(wait)} s, which is too late", wait=wait)
+                late = f"it would be this request's turn in {ceil(wait)} s, which is too late"
+                raise QueueFull("too many requests are waiting for it already" if ticket.crowded else late, wait=wait)
             line.outlook = ticket.blocked = None
             ticket.woken.clear()
             bounds = self._lowered(now, ticket.amounts)
@@ -104,13 +108,11 @@ class Gate:
                 return Hold(self, id, bounds, amounts, began=now, local=local)
             outlook = Outlook(bounds, amounts, heard, now=now, wall=self._clock.wall(), held=waiting.held)
             line.outlook, ticket.blocked = outlook, outlook.blocked
-            until = min(line.dismiss(), outlook.first, waiting.eased.until)
-            if ticket.late is not None:
-                continue
+            soonest = line.dismiss(self._length)
             ticket.waited = True
-            if outlook.untold:
-                until = min(until, now + random.uniform(0.8, 1.2) * LOOK)
-            await self._sleep(ticket, max(SHORTEST, until - now))
+            if ticket.late is None:
+                again = max(outlook.known, now + random.uniform(0.8, 1.2) * LOOK) if outlook.untold else outlook.known
+                await self._sleep(ticket, max(SHORTEST, min(again, soonest, waiting.eased.until) - now))
 
     async def _sleep(self, ticket: Ticket, seconds: float) -> None:
         """Until that is over, or something has come back."""

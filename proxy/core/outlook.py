@@ -35,8 +35,9 @@ class Outlook:
 
     def __init__(self, bounds: Bounds, amounts: Sequence[int], heard: Claimed, *, now: float, wall: float, held: float):
         blocked = []
-        self.first = now  # when it may be served
-        self.untold = False  # that is a guess: it waits for what others hold
+        self.first = now  # when it may be served, as things go
+        self.known = now  # not before that
+        self.untold = False  # it waits for what others hold
         ways = []
         for bound, amount, level, wait, reset in zip(bounds.all, amounts, *heard[1:], strict=True):
             way = _way(bound, amount - bound.line.ceiling + level, wait, reset, now, wall, held)
@@ -44,7 +45,10 @@ class Outlook:
             if wait:
                 blocked.append(bound.line.counter)
                 self.first = max(self.first, way.first)
-                self.untold = self.untold or bound.resource == "concurrent"
+                if bound.resource == "concurrent":
+                    self.untold = True
+                else:
+                    self.known = max(self.known, way.first)
         self._ways = tuple(ways)
         self.blocked = frozenset(blocked)  # the counters in its way
 

@@ -14,13 +14,14 @@ from .outlook import Amounts, Outlook
 class Ticket:
     """One place in the line."""
 
-    __slots__ = ("amounts", "blocked", "caller", "due", "late", "waited", "woken")
+    __slots__ = ("amounts", "blocked", "caller", "crowded", "due", "late", "waited", "woken")
 
     def __init__(self, caller: str, amounts: Amounts, due: float) -> None:
         self.caller = caller
         self.amounts = amounts
         self.due = due  # seconds on the house's clock after which it is of no use
-        self.late: float | None = None  # its turn would come then, which is too late
+        self.late: float | None = None  # it is to go: its turn would come then, which is too late,
+        self.crowded = False  # or there is no room for it
         self.blocked: frozenset[str] | None = None  # the counters that were in its way; None: it asks just now
         self.waited = False  # for others or for the limits
         self.woken = asyncio.Event()  # it has come to the front, or something has come back, or it is late
@@ -35,8 +36,8 @@ class Line:
 
     def __init__(self) -> None:
         self._lanes: OrderedDict[str, deque[Ticket]] = OrderedDict()  # by caller, the one whose turn it is in front
-        self._count = 0
-        self._totals: dict[Resource, int] = {}  # of all who wait
+        self._count = 0  # of those who have not been told to go
+        self._totals: dict[Resource, int] = {}  # that they want
         self.outlook: Outlook | None = None  # what the first has heard; None while it asks
         self.last = 0.0  # when the last may be served, as it looked when somebody looked
 
@@ -78,7 +79,8 @@ class Line:
         lane = self._lanes[ticket.caller]
         first = self.head is ticket
         lane.remove(ticket)
-        self._add(ticket, -1)
+        if ticket.late is None:
+            self._add(ticket, -1)
         if not lane:
             del self._lanes[ticket.caller]
         elif served:
@@ -98,20 +100,24 @@ class Line:
         """When one who has just come may be served, where that can be told; all others count for the average."""
         if self.outlook is None:
             return None
-        share = (place - 2) / (self._count - 1)  # of the others: the first is counted already
+        share = (place - 2) / max(1, self._count - 1)  # of the others: the first is counted already
         before = {
             resource: amount + ceil((self._totals[resource] - amount) * share)
             for resource, amount in ticket.amounts.items()
         }
         return self.outlook.at(before)
 
-    def dismiss(self) -> float:
-        """Tell those who would be served too late that they need not wait; the soonest time when another would be."""
+    def dismiss(self, length: int) -> float:
+        """Drop those who would be served too late, and those for whom there is no room in a line of that length.
+
+        The soonest time when one of the others would be late.
+        """
         outlook, head = self.outlook, self.head
         soonest = float("inf")
         if outlook is None:
             return soonest
         before: dict[Resource, int] = {}
+        room = length
         for ticket in self:
             if ticket.late is not None:
                 continue
@@ -120,13 +126,30 @@ class Line:
                 with_it = {name: before.get(name, 0) + amount for name, amount in ticket.amounts.items()}
             at = outlook.at(with_it)
             if at >= ticket.due:
-                ticket.late = at
-                ticket.woken.set()
+                self.drop(ticket, at)
+            elif not room:
+                self.drop(ticket, at, crowded=True)
             else:
+                room -= 1
                 soonest = min(soonest, ticket.due)
                 before = with_it
                 self.last = at
         return soonest
+
+    def drop(self, ticket: Ticket, at: float, *, crowded: bool = False) -> None:
+        """Tell one to go, whose turn would come then; it goes when it hears of that."""
+        ticket.late, ticket.crowded = at, crowded
+        ticket.woken.set()
+        self._add(ticket, -1)
+
+    def squeeze(self, caller: str) -> bool:
+        """Drop the last of whoever has the most in line, for one more of a caller who has less; whether that is so."""
+        lanes = {name: sum(one.late is None for one in lane) for name, lane in self._lanes.items()}
+        most = max(lanes, key=lanes.__getitem__)
+        if lanes[most] <= lanes.get(caller, 0) + 1:
+            return False
+        self.drop(next(one for one in reversed(self._lanes[most]) if one.late is None), self.last, crowded=True)
+        return True
 
     def _add(self, ticket: Ticket, sign: int) -> None:
         self._count += sign

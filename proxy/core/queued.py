@@ -107,20 +107,19 @@ class Queue:
         """Stand in line until the limits have room for it, and take what it asks for."""
         line, began = self._line, self._clock.now()
         caller = exchange.get(CALLER)
-        if len(line) >= self._length:
-            wait = max(1.0, line.last - began)
-            attempt.error, attempt.queued = "queue-full", Queued(len(line) + 1, wait, refused=True)
-            raise QueueFull(f"{len(line)} requests are waiting for it already", wait=wait)
         ticket = Ticket(caller.id if caller is not None else "", amounts, min(began + self._wait, exchange.deadline))
+        # While the first in line asks it is not known whether anybody must wait; when it has heard, it looks itself.
+        full = line.outlook is not None and len(line) >= self._length and not line.squeeze(ticket.caller)
         place = line.join(ticket)
         hold: Hold | None = None
         try:
             at = line.expected(ticket, place)
-            if at is not None and at >= ticket.due:
-                ticket.late = at
+            if at is not None and (full or at >= ticket.due):
+                line.drop(ticket, at, crowded=full)
             hold = await self._gate.enter(ticket)
         except QueueFull as error:
-            attempt.error, attempt.queued = "queue-late", Queued(place, error.wait or 0.0, refused=True)
+            attempt.error = "queue-full" if ticket.crowded else "queue-late"
+            attempt.queued = Queued(place, error.wait or 0.0, refused=True)
             raise
         finally:
             line.leave(ticket, served=hold is not None)

@@ -151,7 +151,7 @@ class Queueing(RuleBasedStateMachine):
 
 
 TestQueueing = Queueing.TestCase
-TestQueueing.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestQueueing.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
 # --- How long it will take
@@ -195,15 +195,23 @@ def test_who_would_be_too_late_is_told_at_once_and_makes_room_for_those_behind()
     for one in tickets:
         line.join(one)
     line.outlook = outlook(Bounds([IMAGES]), levels=(60,), waits=(60_000,), resets=(60_000,))
-    assert line.dismiss() == 200
+    assert line.dismiss(1000) == 200
     # 1 + 20 + 20 fit into the first minute, 20 + 20 into the second
     assert [one.late for one in tickets] == [None, None, None, None, None, None]
     tickets[3].due = 180
     tickets[4].due = 221
-    assert line.dismiss() == 200
+    assert line.dismiss(1000) == 200
     assert [one.late for one in tickets] == [None, None, None, 221, 221, None]
     assert [one.woken.is_set() for one in tickets] == [False, False, False, True, True, False]
     assert line.last == 221
+
+
+def test_for_whom_there_is_no_room_is_told_at_once_and_all_callers_keep_the_same() -> None:
+    line = Line()
+    a, b, c, d, e = stand(line, "x", "x", "x", "y", "z")
+    line.outlook = outlook(Bounds([IMAGES]), levels=(60,), waits=(60_000,), resets=(60_000,))
+    line.dismiss(3)
+    assert [one.crowded for one in (a, b, c, d, e)] == [False, True, True, False, False] and len(line) == 3
 
 
 def test_one_who_comes_is_told_when_its_turn_will_be() -> None:
@@ -237,3 +245,21 @@ def test_limits_are_not_lowered_for_ever() -> None:
     for moment in range(100):
         eased.refused(moment / 10, moment / 10)
     assert 0.1 < eased.share(10.0) < 0.2
+
+
+# --- When the line is full
+
+
+def test_the_last_of_who_has_the_most_makes_room_for_who_has_less() -> None:
+    line = Line()
+    a, b, c, d, e = stand(line, "x", "x", "x", "y", "z")
+    assert not line.squeeze("x")
+    assert line.squeeze("w")
+    assert (c.late is not None, c.woken.is_set(), len(line)) == (True, True, 4)
+    assert not line.squeeze("y"), "it would have as many then as the other has left"
+    assert line.squeeze("w") and b.late is not None
+    assert not line.squeeze("w")
+    for gone in (b, c):
+        line.leave(gone)
+    assert len(line) == 3
+    assert served(line) == [a, d, e]

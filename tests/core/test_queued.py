@@ -16,6 +16,7 @@ import pytest
 from plugins.failover import Failover
 from proxy.api import CALLER, Caller, Exchange, Forward, Plugin, Request, Response, StoreError, UpstreamError
 from proxy.core.config import QueueTable, load
+from proxy.core.gate import LOOK
 from proxy.model.quota import Bound, Bounds, Line, Tally
 from proxy.store.sqlite import SQLiteStore
 from proxy.telemetry.log import ExchangeLog, make
@@ -77,7 +78,7 @@ async def staged(
         yield stage
         for name in holds:
             assert await level(stage, f"upstream:{name}|concurrent") == 0
-        assert not any(map(len, lines(stage)))
+        assert not any(len(line) or line.head is not None for line in lines(stage))
 
 
 def lines(stage: Stage) -> list[Any]:
@@ -193,10 +194,12 @@ async def test_a_full_line_refuses_at_once() -> None:
         await quiet()
         played = await stage.play(DRAW, json=asks("too many"))
         assert (played.status, played.error["code"]) == (503, "queue_unavailable")
-        assert "2 requests are waiting" in played.error["message"] and "Nothing was sent" in played.error["message"]
+        assert (
+            "too many requests are waiting" in played.error["message"] and "Nothing was sent" in played.error["message"]
+        )
         assert played.headers.get("x-should-retry") == "true"
-        assert 115 <= int(played.headers.get("retry-after")) <= 125
-        assert played.headers.get("x-framegate-queue").startswith("3; expected=1")
+        assert 175 <= int(played.headers.get("retry-after")) <= 190
+        assert played.headers.get("x-framegate-queue").startswith("3; expected=18")
         assert played.headers.get("x-framegate-attempts") == "main=queue-full"
         begun[1].leave()
         await begun[1]
@@ -205,6 +208,53 @@ async def test_a_full_line_refuses_at_once() -> None:
         await turned(stage, lambda: len(stage.asked) == 3)
         assert [(await playing).status for playing in (begun[0], *begun[2:])] == [200, 200, 200]
         assert prompts(stage) == ["served", "waits 1", "has a place now"]
+
+
+async def test_a_burst_for_which_there_is_room_upstream_needs_none_in_the_line() -> None:
+    async with staged(settings=of('images = "9 / 1m"', "length = 1")) as stage:
+        begun = [begin(stage, str(i)) for i in range(12)]
+        refused = [await begun[i] for i in (10, 11)]
+        assert [played.error["code"] for played in refused] == ["queue_unavailable"] * 2 and len(stage.asked) == 9
+        begun[9].leave()
+        for playing in begun[:10]:
+            await playing
+
+
+async def test_one_caller_can_not_fill_the_line_for_all() -> None:
+    async with staged(settings=of('images = "1 / 1m"', 'length = 4, wait = "9m"')) as stage:
+        begun = [begin(stage, "a 0", caller="a")]
+        await stage.reached(1)
+        begun += [begin(stage, f"a {i}", caller="a") for i in range(1, 5)]
+        await quiet()
+        assert (await stage.play(DRAW, json=asks("a 5"), facts={CALLER: Caller("a")})).status == 503
+        begun.append(begin(stage, "b", caller="b"))
+        assert (await begun[4]).error["code"] == "queue_unavailable"
+        await turned(stage, lambda: len(stage.asked) == 5)
+        assert [(await playing).status for playing in begun] == [200, 200, 200, 200, 503, 200]
+        assert prompts(stage).index("b") <= 2
+
+
+async def test_to_wait_for_a_slot_does_not_keep_the_store_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally, asked = SQLiteStore.tally, 0
+
+    async def counting(self: SQLiteStore, told: Tally) -> Any:
+        nonlocal asked
+        asked += 1
+        return await tally(self, told)
+
+    monkeypatch.setattr(SQLiteStore, "tally", counting)
+    hold = asyncio.Event()
+    async with staged(settings=of("concurrent = 1"), upstream=answer(wait=hold)) as stage:
+        begun = [begin(stage, str(i)) for i in range(2)]
+        await stage.reached(1)
+        await quiet()
+        before = asked
+        for _ in range(20):
+            stage.clock.turn(LOOK / 2)
+            await quiet()
+        assert 5 <= asked - before <= 20, "ten times a second, and not all the time"
+        hold.set()
+        assert [(await playing).status for playing in begun] == [200, 200]
 
 
 async def test_who_would_wait_too_long_is_refused_at_once() -> None:
@@ -290,7 +340,7 @@ async def test_all_may_leave_at_any_moment_and_nothing_is_held() -> None:
                     continue
             await quiet()
             assert await level(stage, "upstream:main|concurrent") == 0
-            assert not any(map(len, lines(stage)))
+            assert not any(len(line) or line.head is not None for line in lines(stage))
         hold.set()
 
 
