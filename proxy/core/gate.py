@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-import secrets
 from collections.abc import Mapping, Sequence
 from math import ceil
 
@@ -26,8 +24,6 @@ LONGEST = 3_600_000  # milliseconds of a window that a refusal may have been abo
 # The upstream counts a request when it arrives, some time after us. So ours counts for longer: by a hundredth of the
 # window, in milliseconds, up to
 LATEST = 1000
-_boot = secrets.token_hex(6)
-_ids = itertools.count(1)
 
 
 class Hold:
@@ -85,7 +81,7 @@ class Gate:
         Raises QueueFull as soon as it is known that this would take too long.
         """
         waiting, line = self._waiting, self._waiting.line
-        id = f"queue-{_boot}-{next(_ids)}"
+        id = waiting.id()
         while True:
             while line.head is not ticket and ticket.late is None:
                 ticket.waited = True

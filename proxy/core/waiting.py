@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
+
 from .queue import Line
 
 STEP, REST = 0.8, 60.0  # of its limits an upstream is asked for after a refusal; seconds until a step is undone
@@ -48,6 +51,12 @@ class Waiting:
         self.eased = Eased()
         self.held = 0.0  # seconds for which a request is held, on average
         self.apart = 0.0  # until then the store is not asked, having failed
+        self._boot = secrets.token_hex(6)  # not the module's: workers are forked when that is loaded
+        self._count = itertools.count(1)
+
+    def id(self) -> str:
+        """A name for a claim that no other has, in no process."""
+        return f"queue-{self._boot}-{next(self._count)}"
 
     def took(self, seconds: float) -> None:
         """A request was held that long."""
