@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import random
-import struct
 from collections.abc import Iterator
 from functools import cache
 
@@ -44,8 +43,7 @@ def picture(characters: int) -> bytes:
 @cache
 def png(size: int) -> bytes:
     """A picture's file: the head of a PNG, and noise up to so many bytes."""
-    head = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + struct.pack(">IIBBBBB", 1024, 1024, 8, 2, 0, 0, 0)
-    return head + random.Random(size).randbytes(size - len(head))
+    return PNG + random.Random(size).randbytes(size - len(PNG))
 
 
 def chat_events(count: int) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from proxy.api import (
+    ANYBODY,
     CALLER,
     BodyTooLarge,
     Caller,
@@ -26,7 +27,7 @@ from proxy.api import (
 
 from .keys_models import may, restrained
 
-OPEN = Caller("open", name="anybody on this machine")
+OPEN = Caller(ANYBODY, name="anybody on this machine")
 LONGEST_LIST = 4 * 2**20  # bytes of a list of models
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 KEYS = frozenset((b"authorization", b"x-api-key", b"api-key"))

@@ -181,12 +181,14 @@ class State:
         """Close what was opened."""
         for claims in self._claims or ():
             await claims.aclose()
-        for bucket in self._buckets.values():
-            await bucket.aclose()
-        store, self._store = self._store, None
-        if store is not None:
-            await store.aclose()
-        self._pool.shutdown(wait=False)
+        try:
+            for bucket in self._buckets.values():
+                await bucket.aclose()
+        finally:
+            store, self._store = self._store, None
+            if store is not None:
+                await store.aclose()
+            self._pool.shutdown(wait=False)
 
 
 class Directory:

@@ -9,7 +9,6 @@ from typing import Literal
 
 from proxy.api import (
     CAPABILITY,
-    BodyConsumed,
     Duration,
     Exchange,
     Forward,
@@ -111,8 +110,11 @@ class Failover(Plugin):
         try:
             question = await ask_of(request, exchange.prefix)
         except Rejected:  # nobody can tell what it asks: then it is asked of nobody else
-            if response is None or error is not None:
-                raise (error or BodyConsumed()) from None
+            if error is not None:
+                if response is not None:
+                    await response.aclose()
+                raise error from None
+            assert response is not None
             return response
         exchange[CAPABILITY] = question.capability
         begun = Begun(first, response, error, began)

@@ -51,7 +51,8 @@ class Place:
         self._good = [0] * SLOTS
         self._bad = [0] * SLOTS
 
-    def open(self, now: float) -> bool:
+    @property
+    def open(self) -> bool:
         """Whether it may be asked as if nothing had been."""
         return not self.why
 
@@ -88,12 +89,11 @@ class Place:
 
     def sit(self, now: float, why: str, *, told: float | None = None) -> bool:
         """Sit down for as long as was told, else longer each time; whether that is longer than it sat already."""
-        if why != self.reason:
-            self.times = 0
-        seconds = told if told is not None else min(MOST[why], FIRST[why] * 2**self.times)
+        times = self.times if why == self.reason else 0
+        seconds = told if told is not None else min(MOST[why], FIRST[why] * 2**times)
         if self.why and now < self.back and (told is None or now + seconds <= self.until + NEWS * seconds):
             return False  # what was under way when it sat down tells nothing new
-        self.times = min(self.times + 1, 16)
+        self.times = min(times + 1, 16)
         self.reason = why
         self.put(now, now + seconds, why, firm=told is not None or why in ("balance", "auth"))
         return True

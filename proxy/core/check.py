@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..model.limit import NO_LIMITS, Limits
 from ..model.prices import price_of
-from ..model.slots import CALLER
+from ..model.slots import ANYBODY, CALLER
 from . import order, proxies
 from .settings import Complaint, Reader
 from .tables import PluginTable, RouteTable
@@ -75,6 +75,9 @@ def _names(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str
         for name in table(raw, section):
             if not name.replace(".", "").replace("_", "").replace("-", "").isalnum() or not name.isascii():
                 reader.complain(at(section, name), "a name is made of letters, digits, '.', '_' and '-'")
+    if ANYBODY in table(raw, "keys"):
+        text = "this is what callers are called who need no key (open mode); give the key another name"
+        reader.complain(at("keys", ANYBODY), text)
     for section, tables in (("keys", config.keys), ("groups", config.groups)):
         for name, one in tables.items():
             for upstream in one.credentials:

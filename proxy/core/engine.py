@@ -17,6 +17,7 @@ import orjson
 from ..model.body import Bytes
 from ..model.errors import ProxyError, Rejected
 from ..model.exchange import Client, Exchange, Outcome
+from ..model.images import FILES
 from ..model.message import Headers, Request, Response
 from ..model.plugin import Plugin
 from ..model.services import Clock, Log, Services
@@ -32,7 +33,6 @@ from .upstreams import Upstreams
 GRACE = 5.0  # seconds for what was cancelled to end, and for finishers to run
 VERBOSE = "/readyz?verbose"  # names upstreams, so it is there only where everything is shown
 HEALTH = ("/livez", "/readyz", VERBOSE)
-FILES = "/files/"
 Report = Callable[[Exchange, Outcome], None]
 Files = Callable[[Request], Awaitable[Response]]
 

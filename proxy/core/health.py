@@ -1,33 +1,26 @@
-"""The health of all upstreams, in memory, and shared through the store with every other process on it."""
+"""The health of all upstreams: who is left alone, and how long each takes."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
-
-import orjson
 
 from ..model.exchange import Attempt
 from ..model.failure import Bench
 from ..model.health import Capability, Standing
 from ..model.services import Clock, Log
-from ..model.store import Store, StoreError
-from .bench import PROBE, Place
+from ..model.store import Store
+from .bench import Place
+from .sharing import Key, Sharing
 
-SPACE, PROBES = "health", "health-probes"  # of the store
-EVERY = 0.5  # seconds between two looks at what others found out
 ALL = "*"  # a dead key is dead for all sorts of work
-LONGEST = 3600.0  # seconds that a pause may still take which another process wrote, whatever its clock says
-KEPT = 3600.0  # seconds that a record outlives its pause, so that a breaker stays half open
 PLACES = 10_000  # beyond it, those that mean nothing are forgotten
 PRIOR = 1.0  # seconds that an answer is thought to take before there is any
 WINDOW = 10.0  # seconds in which an old latency loses two thirds of its weight
 HEAVIEST = 0.3  # of one sample's weight: one alone never decides
 FREE = Standing(True)
-Key = tuple[str, str, str]  # upstream, credential, capability
 
 
 class Speed:
@@ -51,16 +44,11 @@ class Health:
     """Who is left alone, and until when."""
 
     def __init__(self, store: Store, clock: Clock, log: Log) -> None:
-        self._store, self._clock, self._log = store, clock, log
+        self._clock, self._log = clock, log
         self._places: dict[Key, Place] = {}
+        self._sharing = Sharing(self._places, store, clock, log)
         self._speeds: dict[tuple[str, str], Speed] = {}
         self._pools: dict[str, Sequence[str]] = {}
-        self._writes: asyncio.Queue[Callable[[], Awaitable[Any]]] | None = None
-        self._inside = 0
-        self._tasks: list[asyncio.Task[None]] = []
-        self._deaf = False  # the store does not answer
-        self._known: dict[str, bytes] = {}  # records as they were last read or written
-        self._fresh: dict[str, int] = {}  # those whose writing is under way, or was since the last reading began
         self._granted: dict[tuple[str, str], str] = {}  # the credential whose probe was just taken
 
     def pool(self, upstream: str, credentials: Sequence[str]) -> None:
@@ -91,7 +79,7 @@ class Health:
     def _of(self, upstream: str, credential: str, capability: str, now: float) -> Standing:
         waits: Standing | None = None
         for _, place in self._seats(upstream, credential, capability):
-            if place.open(now) or place.half_open(now):
+            if place.open or place.half_open(now):
                 continue
             wait = max(place.back, place.probing) - now
             if waits is None or wait > waits.wait:
@@ -115,7 +103,7 @@ class Health:
         now = self._clock.now()
         halves: list[tuple[str, list[tuple[Key, Place]]]] = []
         for credential in self._pools.get(upstream, ("",)):
-            seats = [one for one in self._seats(upstream, credential, capability) if not one[1].open(now)]
+            seats = [one for one in self._seats(upstream, credential, capability) if not one[1].open]
             if not seats:
                 return credential
             if all(place.half_open(now) for _, place in seats):
@@ -130,18 +118,12 @@ class Health:
     def _probe(self, key: Key, place: Place, now: float) -> bool:
         """Take the probe, if no other process has it. Who has it is asked of the store beforehand, off the way."""
         place.probe(now)
-        if self._writes is None or self._deaf or place.why != "breaker":
+        if self._sharing.alone or place.why != "breaker":
             return True
         if place.claimed:
             place.claimed = False
             return True
-
-        async def claim() -> None:
-            place.claimed = await self._store.put(PROBES, _name(key), b"1", ttl=PROBE, new=True)
-            if place.claimed:
-                place.probing = 0.0  # the next request may go
-
-        self._write(claim, "")
+        self._sharing.claim(key, place)
         return False
 
     def choose(self, upstream: str, credentials: Sequence[str], capability: Capability, start: int) -> int:
@@ -250,7 +232,7 @@ class Health:
                 "seconds": round(max(0.0, place.back - now), 1),
             }
             for (upstream, credential, capability), place in self._places.items()
-            if place.why and not place.open(now)
+            if place.why
         ]
 
     # --- telling
@@ -264,136 +246,19 @@ class Health:
             self._log.error(event, **details, seconds=seconds)
         else:
             self._log.warning("upstream_benched", **details, why=place.why, seconds=seconds)
-        wall = self._clock.wall() + place.until - now
-        record = orjson.dumps({"until": wall, "why": place.why, "firm": place.firm, "times": place.times})
-        name = _name(key)
-        self._known[name] = record
-
-        async def tell() -> None:
-            old = await self._store.get(SPACE, name)
-            if old is None or not self._longer(key, name, old, wall):
-                await self._store.put(SPACE, name, record, ttl=seconds + KEPT)
-            await self._store.delete(PROBES, name)
-
-        self._write(tell, name)
+        self._sharing.sat(key, place, place.until - now)
 
     def _back(self, key: Key, why: str) -> None:
         upstream, credential, capability = key
         if why != "rate_limit":
             self._log.info("upstream_back", upstream=upstream, credential=credential, capability=capability, why=why)
-        name = _name(key)
-        self._known.pop(name, None)
-
-        async def tell() -> None:
-            old = await self._store.get(SPACE, name)
-            if old is None or not self._longer(key, name, old, self._clock.wall(), firm=True):
-                await self._store.delete(SPACE, name)
-            await self._store.delete(PROBES, name)
-
-        self._write(tell, name)
-
-    def _longer(self, key: Key, name: str, record: bytes, wall: float, *, firm: bool = False) -> bool:
-        """Whether another process was told a longer pause, which holds here too then: pauses only get longer."""
-        with suppress(ValueError, KeyError, TypeError):
-            told = orjson.loads(record)
-            if float(told["until"]) > wall and (told["firm"] or not firm) and self._known.get(name) != record:
-                self._take(key, name, record)
-                return True
-        return False
-
-    def _take(self, key: Key, name: str, record: bytes) -> None:
-        """Take over what another process has written."""
-        now, wall = self._clock.now(), self._clock.wall()
-        told = orjson.loads(record)
-        place = self._places.setdefault(key, Place())
-        until = now + min(float(told["until"]) - wall, LONGEST)
-        if until > place.until or not place.why:
-            place.put(now, until, str(told["why"]), firm=bool(told["firm"]))
-            place.times, place.reason = int(told["times"]), place.why
-        self._known[name] = record
+        self._sharing.back(key)
 
     def _forget(self, now: float) -> None:
         if len(self._places) >= PLACES:
-            self._places = {key: place for key, place in self._places.items() if place.why and now < place.back}
+            for key in [key for key, place in self._places.items() if not place.why or now >= place.back]:
+                del self._places[key]
 
-    # --- sharing
-
-    def _write(self, call: Callable[[], Awaitable[Any]], name: str) -> None:
-        if self._writes is None:
-            return
-        self._fresh[name] = self._fresh.get(name, 0) + 1
-
-        async def written() -> None:
-            try:
-                await call()
-            finally:
-                self._fresh[name] -= 1
-
-        self._writes.put_nowait(written)
-
-    @asynccontextmanager
-    async def sharing(self) -> AsyncIterator[None]:
+    def sharing(self) -> AbstractAsyncContextManager[None]:
         """While somebody is inside, what other processes found out is taken over within a second."""
-        self._inside += 1
-        if self._inside == 1:
-            self._writes = asyncio.Queue()
-            await self._try(self._read)
-            loop = asyncio.get_running_loop()
-            self._tasks = [
-                loop.create_task(self._writing(self._writes), name="health-writing"),
-                loop.create_task(self._reading(), name="health-reading"),
-            ]
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                tasks, self._tasks, self._writes = self._tasks, [], None
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _writing(self, writes: asyncio.Queue[Callable[[], Awaitable[Any]]]) -> None:
-        while True:
-            await self._try(await writes.get())
-
-    async def _reading(self) -> None:
-        while True:
-            await self._clock.sleep(EVERY)
-            await self._try(self._read)
-
-    async def _try(self, call: Callable[[], Awaitable[Any]]) -> None:
-        """Without the store, each process goes by what it sees itself; that is said once."""
-        try:
-            await call()
-            self._deaf = False
-        except StoreError as error:
-            if not self._deaf:
-                self._log.warning("health_not_shared", error=str(error))
-            self._deaf = True
-
-    async def _read(self) -> None:
-        self._fresh = {name: count for name, count in self._fresh.items() if count}
-        records = dict(await self._store.items(SPACE))
-        for name, record in records.items():
-            if name in self._fresh or self._known.get(name) == record:
-                continue
-            self._known[name] = record
-            with suppress(ValueError, KeyError, TypeError):
-                self._take(_key(name), name, record)
-        for name in [name for name in self._known if name not in records and name not in self._fresh]:
-            del self._known[name]
-            with suppress(ValueError):
-                key = _key(name)
-                seat = self._places.get(key)
-                if seat is not None and seat.why:
-                    self._places.pop(key)  # somebody else found that it is well again
-
-
-def _name(key: Key) -> str:
-    return orjson.dumps(key).decode()
-
-
-def _key(name: str) -> Key:
-    upstream, credential, capability = orjson.loads(name)
-    return upstream, credential, capability
+        return self._sharing.inside()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -172,7 +172,7 @@ class ImagesTable:
     access_key: Secret | None = None  # with S3 alone, like the three below it; not given: the usual chain finds both
     secret_key: Secret | None = None
     spool: Path | None = None  # not given: images, beside the store's file
-    timeout: Duration = 30.0
+    timeout: Duration | None = None  # not given: 30s
     bucket: Bucket | None = field(init=False, default=None)  # None: they lie in a folder
 
     def __post_init__(self) -> None:
@@ -181,7 +181,7 @@ class ImagesTable:
         elif not self.url.startswith("file:") or self.url == "file:" or "\0" in self.url:
             raise ValueError('url must be "file:PATH", or "s3://BUCKET/PREFIX?region=REGION"')
         else:
-            for name in ("access_key", "secret_key", "spool"):
+            for name in ("access_key", "secret_key", "spool", "timeout"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} is for pictures in S3; these lie in a folder")
         if self.accel and not re.fullmatch(r"/([A-Za-z0-9_-][A-Za-z0-9._~-]*/)+", self.accel):
@@ -195,7 +195,7 @@ class ImagesTable:
             raise ValueError("accel is for a folder: nginx can't read what lies in S3; take it out")
         if (self.access_key is None) != (self.secret_key is None):
             raise ValueError("access_key and secret_key are given together, or neither")
-        if not 0 < self.timeout <= LONGEST_PUT:
+        if self.timeout is not None and not 0 < self.timeout <= LONGEST_PUT:
             raise ValueError(f"timeout must be longer than nothing, and at most {LONGEST_PUT:g}s")
 
     @property
@@ -210,7 +210,8 @@ class ImagesTable:
         """Where in S3 pictures lie, if they do."""
         if self.bucket is None:
             return None
-        return Account(self.bucket, self.access_key, self.secret_key, self.timeout)
+        account = Account(self.bucket, self.access_key, self.secret_key)
+        return account if self.timeout is None else replace(account, timeout=self.timeout)
 
 
 @dataclass(frozen=True, slots=True)

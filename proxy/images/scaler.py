@@ -16,7 +16,7 @@ from .scaling import LARGE, MADE, PIXELS, REPLY
 SCRIPT = Path(__file__).with_name("scaling.py")
 PATIENCE = 10.0  # seconds that one thumbnail may take
 LARGEST = 2**24  # bytes of a thumbnail; what says it has more is out of its mind
-PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT")
+PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 TOO_LARGE = f"thumbnails are made of pictures of up to {PIXELS:,} pixels"
 BROKEN = "it can't be decoded, since it is damaged or cut off"
 TOO_SLOW = f"making it took longer than {PATIENCE:g} seconds"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ..model.body import EMPTY, Body
 from ..model.errors import ProxyError, Rejected
-from ..model.images import ImageType, Stored
+from ..model.images import FILES, MEDIA, Stored
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock, Log
 from .cache import WIDTHS
@@ -20,17 +20,9 @@ from .renewal import END, Renewal
 from .signing import Links
 from .thumbs import Thumbs
 
-PREFIX = "/files/"
 DAY = 86400
 BELIEVED = 2.0  # seconds that a name is believed without asking again, as a key is: what is deleted is gone by then
 NAMES = 1024  # that are remembered
-MEDIA: dict[ImageType, bytes] = {
-    "png": b"image/png",
-    "jpeg": b"image/jpeg",
-    "webp": b"image/webp",
-    "gif": b"image/gif",
-    "svg": b"image/svg+xml",
-}
 # Whatever a picture pretends to be: no guessing, no script, no frame, and other sites may show it.
 HARMLESS = (
     (b"x-content-type-options", b"nosniff"),
@@ -78,7 +70,7 @@ class Serving:
                 headers={"allow": "GET, HEAD"},
             )
         path, _, query = request.target.partition("?")
-        name = path.removeprefix(PREFIX)
+        name = path.removeprefix(FILES)
         renewed = name.endswith(END)
         name = name.removesuffix(END)
         if not NAME.fullmatch(name):

@@ -10,9 +10,17 @@ from typing import Literal, Protocol
 from .body import Body
 from .errors import ProxyError
 
+FILES = "/files/"  # what a picture's path begins with, on the public port
 Piece = bytes | bytearray | memoryview
 ImageType = Literal["png", "jpeg", "webp", "gif", "svg"]
 Lifetime = float | Literal["forever"]
+MEDIA: dict[ImageType, bytes] = {
+    "png": b"image/png",
+    "jpeg": b"image/jpeg",
+    "webp": b"image/webp",
+    "gif": b"image/gif",
+    "svg": b"image/svg+xml",
+}
 
 
 class ImageStoreError(ProxyError):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .health import Capability
 
 Rehosting = Literal["on-request", "always", "never"]
+ANYBODY = "open"  # the id of callers who need no key; what is theirs is nobody's own, so no key may be called so
 T = TypeVar("T")
 D = TypeVar("D")
 

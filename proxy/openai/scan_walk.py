@@ -49,7 +49,10 @@ _SHORT = re.compile(_S + rb'("[^"\\]{0,512}+"|(?:' + _NUMBER + rb"|" + _WORD + r
 _RUN = re.compile(rb"[-+.0-9A-Za-z]*+")
 _WHOLE = re.compile(_NUMBER + rb"|" + _WORD)
 _DIGITS = re.compile(rb"([0-9]{2})[0-9]+")
-_REST = re.compile(rb'(?:[^"\\]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
+_DIGIT = rb"[0-9a-fA-F]"
+# No choice and no count behind a branch's first byte: before Python 3.11.5 a possessive group that gives up in one ends
+# where that was tried, not where it had begun (gh-106052), and half an escape would be taken for a whole one.
+_REST = re.compile(rb'(?:\\["\\/bfnrt]|\\u' + _DIGIT * 4 + rb'|[^"\\]++)*+')
 _ESCAPE = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
 _QUOTE, _BACKSLASH, _COMMA = b'",\\'[0], b"\\"[0], b","[0]

@@ -51,12 +51,14 @@ def _shares(reading: Reading, images: int, demand: Demand) -> tuple[Share, ...]:
         images = 0
     own = _told(own, usage) or own
     tools = [share for share in others if share.draws]
-    if images and not tools:  # a tool that could not be seen: of a prompt that is kept upstream
-        tools.append(Share(None, draws=True))
+    if images and not tools:
+        if reading.tool_usage or "status" in reading.said:
+            tools.append(Share(None, draws=True))  # a tool that could not be seen: of a prompt that is kept upstream
+        else:
+            own = own._replace(images=images, draws=True)  # a chat whose model draws unasked
     shares = [own]
     for tool in tools:  # which of several drew is not told: it is said of the first
-        shares.append(_of_tool(tool, reading, images))
-        images = 0
+        shares.append(Share(tool.model, draws=True) if len(shares) > 1 else _of_tool(tool, reading, images))
     writer = next((share for share in others if not share.draws), None)
     if (written := _of_writer(writer, reading, own.told)) is not None:
         shares.append(written)
@@ -75,7 +77,7 @@ def _drawn(share: Share, reading: Reading, images: int) -> Share:
 def _of_tool(share: Share, reading: Reading, images: int) -> Share:
     usage = (reading.tool_usage or {}).get("image_gen")
     share = _drawn(share, reading, images)
-    if isinstance(usage, Mapping) and (images or share.text_in) and (told := _told(share, usage)) is not None:
+    if isinstance(usage, Mapping) and (told := _told(share, usage)) is not None:
         return told
     return share if images else Share(share.model, draws=True)  # it was never called
 

@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 
 MODEL = "gpt-image-2"
 PATIENCE = 30.0  # seconds for the picture; it takes less than one
-CHAIN = (
-    "keys",
-    "rehost",
-    "failover",
-)  # the built-in plugins that need nothing but the upstream; each that is built joins
+# The built-in plugins that need nothing but the upstream; each that is built joins.
+CHAIN = ("keys", "rehost", "failover")
 CONFIG = """
 [server]
 listen = "127.0.0.1:0"

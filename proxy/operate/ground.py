@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +47,11 @@ class Known(Unread):
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name) if name.lower().endswith("_proxy") else os.environ.get(name) or _unread(name)
+
+
+def iso(time: float) -> str:
+    """A time for people and for programs, in UTC."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def telling(text: str) -> bool:

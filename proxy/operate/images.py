@@ -6,7 +6,6 @@ import hashlib
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import orjson
@@ -14,7 +13,7 @@ import orjson
 from ..core.config import Config
 from ..images.base import Images
 from ..model.images import Stored
-from .ground import Refused, known, on_state, unread
+from .ground import Refused, iso, known, on_state, unread
 
 T = TypeVar("T")
 SHOWN = ("name", "type", "size", "pixels", "owner", "created", "expires")
@@ -133,14 +132,14 @@ async def _fault(images: Images, stored: Stored) -> str | None:
 
 def _told(stored: Stored) -> dict[str, Any]:
     told = {key: value for key, value in asdict(stored).items() if key not in ("path", "url")}
-    expires = None if stored.expires is None else _iso(stored.expires)
-    return {**told, "created": _iso(stored.created), "expires": expires}
+    expires = None if stored.expires is None else iso(stored.expires)
+    return {**told, "created": iso(stored.created), "expires": expires}
 
 
 def _cells(stored: Stored) -> Sequence[object]:
     pixels = "-" if stored.width is None else f"{stored.width}x{stored.height}"
-    expires = "never" if stored.expires is None else _iso(stored.expires)
-    return stored.name, stored.type, stored.size, pixels, stored.owner or "-", _iso(stored.created), expires
+    expires = "never" if stored.expires is None else iso(stored.expires)
+    return stored.name, stored.type, stored.size, pixels, stored.owner or "-", iso(stored.created), expires
 
 
 def _typed(name: str) -> str:
@@ -154,10 +153,6 @@ def _no_such(name: str) -> Refused:
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _iso(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 COMMANDS: dict[str, Callable[[Config, Namespace], None]] = {

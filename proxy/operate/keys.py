@@ -6,7 +6,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import get_args
 
@@ -17,7 +16,7 @@ from ..core.config import Config
 from ..core.tables import Endpoint, model_name
 from ..core.words import nearest
 from ..model.values import duration
-from .ground import Refused, on_keys, telling
+from .ground import Refused, iso, on_keys, telling
 
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 LONGEST = 100 * 365 * 86400.0  # seconds; who means for ever says nothing, and dates past 9999 can't be written
@@ -42,7 +41,7 @@ def _keys_create(config: Config, options: Namespace) -> None:
         lambda ring: ring.create(name, group=options.group, **given),
         makes=True,
     )
-    until = "without end" if record.expires is None else f"until {_iso(record.expires)}"
+    until = "without end" if record.expires is None else f"until {iso(record.expires)}"
     which = f" with {', '.join(models)}" if models else ""
     _say(
         f"key {record.id} '{name}' for {', '.join(endpoints)}{which}, {until}; in {config.store.path}. Shown this once:"
@@ -83,7 +82,7 @@ def _keys_rotate(config: Config, options: Namespace) -> None:
             raise Refused(str(error)) from error
 
     key, record = on_keys(config, work)
-    old = f"valid until {_iso(record.previous_until)}" if grace else "dead within 5 seconds"
+    old = f"valid until {iso(record.previous_until)}" if grace else "dead within 5 seconds"
     _say(f"key {record.id} '{record.name}' has a new text, the old one is {old}. Shown this once:")
     print(key, flush=True)
 
@@ -126,9 +125,9 @@ def _state(record: StoredKey, now: float) -> str:
 
 def _row(record: StoredKey, now: float) -> Row:
     """What may be seen of a key: neither its text nor a hash of it."""
-    expires = None if record.expires is None else _iso(record.expires)
+    expires = None if record.expires is None else iso(record.expires)
     state = _state(record, now)
-    created = _iso(record.created)
+    created = iso(record.created)
     return record.id, record.name, record.group, record.endpoints, record.models, state, created, expires, record.tags
 
 
@@ -220,10 +219,6 @@ def _seconds(option: str, text: str) -> float:
     if seconds > LONGEST:
         raise Refused(f"{option}: '{text}' is more than a hundred years")
     return seconds
-
-
-def _iso(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _say(text: str) -> None:

@@ -14,9 +14,9 @@ import orjson
 
 from ..core.chain import own_times
 from ..model.exchange import Attempt, Exchange, Outcome
+from ..model.images import FILES
 from ..model.slots import CHANGED, STOPPED
 
-FILES = "/files/"  # behind it stands a name, and who knows that may see the picture: the log must not tell
 LONGEST_PATH = 256  # characters of a path that are logged; ids are short, junk is long
 Event = MutableMapping[str, Any]
 NOTHING: Mapping[str, Any] = {}
@@ -140,7 +140,7 @@ class ExchangeLog:
 def _story(exchange: Exchange, outcome: Outcome) -> dict[str, Any]:
     received = exchange.received
     path = received.path[:LONGEST_PATH]
-    if path.startswith(FILES):
+    if path.startswith(FILES):  # who knows a picture's name may see it: the log must not tell
         path = f"{path[: len(FILES) + 4]}..."
     story: dict[str, Any] = {
         "id": exchange.id,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..wire.internals import Connection
+from ..wire.internals_server import Connection
 from .wire import Pairs, value
 
 PIECE = 2**16  # bytes handed over at once, about what a socket gives

@@ -358,7 +358,7 @@ class Link(asyncio.Protocol):
             return
         if self.transport.get_write_buffer_size():
             self.transport.abort()
-        else:
+        elif not self.transport.is_closing():  # asyncio's TLS that is closed twice can't be aborted any more (gh-98539)
             self.transport.close()
 
     def abort(self) -> None:

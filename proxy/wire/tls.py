@@ -40,10 +40,18 @@ class Young(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Leave what comes for the handshake."""
         transport.pause_reading()  # type: ignore[attr-defined]
+        # Before Python 3.11.4 asyncio begins to read behind this all the same (gh-103607): the second half of a
+        # client's first word would reach TLS before the first.
+        asyncio.get_running_loop().call_soon(self._pause, transport)
 
     def data_received(self, data: bytes) -> None:
         """The other end speaks before it was asked."""
         self.heard = True
+
+    def _pause(self, transport: Any) -> None:
+        if transport.get_protocol() is self:
+            transport.resume_reading()  # it takes itself for paused
+            transport.pause_reading()
 
 
 class Rescue(asyncio.BufferedProtocol):

@@ -20,7 +20,8 @@ from ..model.errors import Rejected, UpstreamError
 from ..model.message import Headers, Request, Response
 from ..model.socket import Message, Socket
 from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end
-from .internals import Dialler, Upgrade
+from .internals import Dialler
+from .internals_request import Upgrade
 
 if TYPE_CHECKING:
     from .upstream import Wire

@@ -52,6 +52,22 @@ def by(upstream: str, credential: str = "") -> Attempt:
     return Attempt(upstream, credential=credential)
 
 
+async def test_a_straggler_of_another_sort_does_not_make_the_next_pause_shorter() -> None:
+    health, clock, _ = made()
+    for _ in range(5):
+        health.failed(by("a"), "image", "breaker")
+    for pause in (5, 10):
+        assert pause <= health.standing("a", "image").wait <= pause * 1.1
+        clock.turn(pause * 1.1)
+        assert health.enter("a", "image")
+        health.failed(by("a"), "image", "breaker")
+    health.failed(by("a"), "image", "retry_after")  # asked before the pause began
+    clock.turn(22)
+    assert health.enter("a", "image")
+    health.failed(by("a"), "image", "breaker")
+    assert 40 <= health.standing("a", "image").wait <= 44
+
+
 async def test_a_limit_that_was_told_holds_as_long_as_told_and_then_lets_one_in() -> None:
     health, clock, _ = made()
     health.failed(by("a"), "image", "retry_after", retry_after=20)
@@ -179,11 +195,11 @@ async def test_what_is_slow_counts_more_than_what_is_fast_and_one_sample_never_d
 async def settled(*halves: Health) -> None:
     """Let everything be written, then read."""
     for health in halves:
-        assert health._writes is not None
-        while health._writes.qsize() or any(health._fresh.values()):
+        assert health._sharing._writes is not None
+        while health._sharing._writes.qsize() or any(health._sharing._fresh.values()):
             await asyncio.sleep(0.001)
     for health in halves:
-        await health._read()
+        await health._sharing._read()
 
 
 async def test_what_one_finds_out_the_others_know_and_only_one_probes(store: SQLiteStore) -> None:
@@ -221,7 +237,7 @@ async def test_a_store_that_is_gone_is_said_once_and_each_goes_by_what_it_sees()
     async with health.sharing():
         for _ in range(5):
             health.failed(by("a"), "text", "breaker")
-        await health._try(health._read)
+        await health._sharing._try(health._sharing._read)
     assert not health.standing("a", "text").usable
     assert [line["event"] for line in log.lines].count("health_not_shared") == 1
 

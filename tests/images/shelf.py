@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from proxy.core.config import Config
 from proxy.images.base import Images, Rules
 from proxy.images.index import REFERENCES
 from proxy.images.s3 import S3
 from proxy.model.bucket import Account
 from proxy.model.images import Lifetime, Stored
+from proxy.state import State
 from proxy.store.sqlite import SQLiteStore
 from proxy.testkit import TurnedClock
 
 ROOT = Path(__file__).parent.parent.parent
+T = TypeVar("T")
 
 
 class StandingClock(TurnedClock):
@@ -64,6 +67,19 @@ async def keep(
             spool.write(data[at : at + piece])
             await spool.drained()
         return await spool.commit(ttl=ttl)
+
+
+def on_images(config: Config, work: Callable[[Images], Awaitable[T]]) -> T:
+    """What a server on that config does with its pictures."""
+
+    async def main() -> T:
+        state = State(config, os.environ, TurnedClock())
+        try:
+            return await work(state.images(config))
+        finally:
+            await state.aclose()
+
+    return asyncio.run(main())
 
 
 async def content(images: Images, name: str) -> bytes | None:

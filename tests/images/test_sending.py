@@ -49,7 +49,7 @@ async def test_a_client_that_leaves_in_the_middle_is_noticed() -> None:
 
 
 async def test_one_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.wire.server.SLOWEST", 0.2)
+    monkeypatch.setattr("proxy.wire.delivery.SLOWEST", 0.2)
     async with house() as served:
         told = await kept(served, png(8_000_000))
         async with RawClient(served.port, window=4096) as client:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from proxy.api import Bytes, Demand, Headers, Reading, Response, Share, Used, used
+from proxy.api import Bytes, Demand, Headers, Means, Reading, Response, Share, Used, demand, operation, used
 from proxy.core.reading import read
+from proxy.sandbox import Sandbox
+
+from ..sandbox.asking import data_url
+from .asking import ask
 
 B64 = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(60)).decode()
 DRAWN = Share("gpt-image-2", 10, 0, 0, 4 * 1756, 4, True, "auto", "auto")
@@ -142,6 +148,25 @@ def test_a_tool_that_nobody_saw_is_paid_too() -> None:
     assert (found.images, found.tokens, found.shares[1].model) == (1, 542, None)
 
 
+def test_a_tool_that_nobody_saw_is_guessed_where_it_tells_nothing() -> None:
+    found = used(heard({"id": "r", "status": "completed", "output": [item()], "usage": SPEAKING}), 200, CHAT)
+    assert (found.images, found.tokens, found.shares[1].model) == (1, 12 + 7024, None)
+
+
+def test_of_two_tools_the_first_is_paid() -> None:
+    other = TOOL._replace(model="gpt-image-1.5")
+    answer = {"id": "r", "output": [item()], "usage": SPEAKING, "tool_usage": {"image_gen": IMAGE_USAGE}}
+    found = used(heard(answer), 200, TOOLED._replace(shares=(SPOKEN, TOOL, other)))
+    assert (found.images, found.tokens, found.shares[2]) == (1, 542, Share("gpt-image-1.5", draws=True))
+
+
+def test_a_chat_whose_model_draws_unasked_is_one_model() -> None:
+    message = {"content": None, "images": [{"image_url": {"url": "data:image/png;base64," + B64}}]}
+    answer = {"id": "c", "choices": [{"message": message}], "usage": {"prompt_tokens": 7, "completion_tokens": 1300}}
+    found = used(heard(answer), 200, CHAT)
+    assert found == Used(1, 1, 1307, (Share("gpt-5", 7, text_out=1300, images=1, draws=True, told=True),), True)
+
+
 def test_who_wrote_an_svg_is_added() -> None:
     svg = {"input_tokens": 3, "output_tokens": 4, "reasoning_tokens": 0, "total_tokens": 7, "model": "gpt-5.5"}
     asked = IMAGES._replace(shares=(DRAWN, Share(None, 10, text_out=1000)))
@@ -191,3 +216,44 @@ def test_nothing_that_an_upstream_says_gets_beyond_counting(a: Any, b: Any, c: A
     found = used(heard(pictures(count, usage=a, tool_usage=b, svg_usage=c)), 200, asked)
     amounts = [found.requests, found.images, found.tokens, *(one for share in found.shares for one in share[1:6])]
     assert all(type(one) is int and 0 <= one <= 2**53 - 1 for one in amounts)
+
+
+# --- Before and after, with an upstream that counts for itself
+
+DRAW = {"model": "gpt-image-2", "prompt": "A red fox, \u8d64\u3044\u72d0", "size": "1024x1024", "quality": "low"}
+SAY = {"model": "gpt-5.5", "messages": [{"role": "user", "content": "Say something of foxes."}]}
+TOOLED_BY = [{"type": "image_generation", "model": "gpt-image-2", "quality": "low", "size": "1024x1024"}]
+ASKED: list[tuple[str, dict[str, Any]]] = [
+    ("images/generations", DRAW),
+    ("images/generations", {**DRAW, "n": 2, "quality": "medium"}),
+    ("images/generations", {**DRAW, "stream": True, "partial_images": 2}),
+    ("images/generations", {"model": "gpt-image-2.5-flare", "prompt": "x", "quality": "low"}),
+    ("images/edits", {**DRAW, "images": [{"image_url": data_url(Image.new("RGB", (640, 360)))}]}),
+    ("chat/completions", SAY),
+    ("chat/completions", {**SAY, "max_tokens": 40, "n": 2}),
+    ("chat/completions", {**SAY, "stream": True, "stream_options": {"include_usage": True}}),
+    ("responses", {"model": "gpt-5.5", "input": "Draw a red fox.", "tools": TOOLED_BY}),
+    ("responses", {"model": "gpt-5.5", "input": "Draw a red fox.", "tools": TOOLED_BY, "stream": True}),
+    ("embeddings", {"model": "text-embedding-3-small", "input": ["a fox", "another"]}),
+]
+
+
+@pytest.mark.parametrize("path", ["images", "chat", "responses", "embeddings"])
+async def test_what_was_held_covers_what_the_sandbox_says_it_took(path: str) -> None:
+    means = Means()
+    async with Sandbox() as sandbox, aiohttp.ClientSession() as session:
+        for target, document in ASKED:
+            if not target.startswith(path):
+                continue
+            held = demand(await operation(ask(orjson.dumps(document), f"/v1/{target}")), means)
+            async with session.post(f"{sandbox.url}/{target}", json=document) as answer:
+                body, kind = await answer.read(), answer.content_type
+            assert answer.status == 200, body
+            reading = read(Response(200, Headers.of(content_type=kind), Bytes(body))).reading
+            found = used(reading, 200, held)
+            assert found.told and found.requests == held.requests == 1
+            assert 0 < found.tokens <= held.tokens, (document, found, held)
+            assert (
+                found.images == held.images == document.get("n", 1) * (target not in ("chat/completions", "embeddings"))
+            )
+            assert [one.model for one in found.shares] == [one.model for one in held.shares]

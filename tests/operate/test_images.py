@@ -1,26 +1,20 @@
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from proxy.core.config import load
 from proxy.images.base import Images
 from proxy.model.images import Stored
-from proxy.state import State
-from proxy.testkit import TurnedClock
 
 from ..images.pictures import SVG, png
-from ..images.shelf import keep
+from ..images.shelf import keep, on_images
 from .conftest import FILE
 from .desk import Say
 
-T = TypeVar("T")
 TABLES = '[server]\npublic_url = "https://img.example.com"\n[images]\nttl = "1h"\n'
 
 
@@ -28,20 +22,6 @@ TABLES = '[server]\npublic_url = "https://img.example.com"\n[images]\nttl = "1h"
 def config(tmp_path: Path) -> Path:
     (tmp_path / "framegate.toml").write_text(TABLES + FILE)
     return tmp_path / "framegate.toml"
-
-
-def on_images(config: Path, work: Callable[[Images], Awaitable[T]]) -> T:
-    """What a server on that config does with its pictures."""
-
-    async def main() -> T:
-        read = load(config, {"WEB_KEY": "x"}, kept=lambda _: lambda _: "x")
-        state = State(read, os.environ, TurnedClock())
-        try:
-            return await work(state.images(read))
-        finally:
-            await state.aclose()
-
-    return asyncio.run(main())
 
 
 @pytest.fixture
@@ -52,7 +32,7 @@ def stored(config: Path) -> list[Stored]:
         first, second = [await keep(images, png(), owner=owner, request="r1") for owner in ("web", "lab")]
         return [first, second, await keep(images, SVG, ttl="forever")]
 
-    return on_images(config, work)
+    return on_images(load(config, {"WEB_KEY": "x"}, kept=lambda _: lambda _: "x"), work)
 
 
 def test_lists_pictures_for_people_and_for_programs(say: Say, stored: list[Stored]) -> None:

@@ -13,7 +13,9 @@ import orjson
 import pytest
 from openai import AsyncOpenAI
 
+from plugins.keys import OPEN
 from proxy.api import Secret
+from proxy.core.config import ConfigError, load
 from proxy.testkit import Call, RawClient, ScriptedUpstream, serve
 
 WEB, CI = "web-key-0123456789-0123456789-0123456789", "ci-key-0123456789-0123456789-0123456789"
@@ -368,3 +370,12 @@ async def test_a_revoked_key_is_dead_in_all_processes_within_five_seconds(tmp_pa
             for process in processes:
                 process.send_signal(signal.SIGTERM)
             await asyncio.gather(*(process.communicate() for process in processes))
+
+
+def test_no_key_can_be_declared_by_the_id_of_those_who_need_none(tmp_path: Path) -> None:
+    """It would have owned the pictures of all who called in open mode."""
+    path = tmp_path / "framegate.toml"
+    path.write_text(f'[upstreams.a]\nbase_url = "http://a/v1"\n[keys.{OPEN.id}]\nsecret = "file:key"\n')
+    (tmp_path / "key").write_text("hunter2")
+    with pytest.raises(ConfigError, match=f"keys.{OPEN.id}: .* another name"):
+        load(path, {})

@@ -10,6 +10,7 @@ from proxy.api import (
     CALLER,
     Body,
     Caller,
+    Demand,
     Duration,
     Exchange,
     Failure,
@@ -20,12 +21,14 @@ from proxy.api import (
     Forward,
     Headers,
     Image,
+    Means,
     Message,
     Model,
     Operation,
     Outcome,
     Picture,
     Plugin,
+    PriceBook,
     Reading,
     Rejected,
     Remote,
@@ -36,9 +39,12 @@ from proxy.api import (
     Size,
     Slot,
     Text,
+    Used,
+    demand,
     operation,
     parts,
     spoken,
+    used,
     with_field,
     without_field,
 )
@@ -128,6 +134,18 @@ class Everything(Plugin):
 
     async def ended(self, outcome: Outcome) -> None:
         assert_type(outcome.delivered, int)
+
+
+async def counted(request: Request, response: Response, means: Means, book: PriceBook) -> int | None:
+    """What a request may take and cost, and what it has."""
+    most = demand(await operation(request), means)
+    assert_type(most, Demand)
+    assert_type(book.most(most.model or "", most), int | None)
+    came = used(response.reading, response.status, most)
+    assert_type(came, Used)
+    assert_type(came.shares[0].tokens, int)
+    means.learn(most, came)
+    return book.cost(most.model or "", came)
 
 
 class Takes:

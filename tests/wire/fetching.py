@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from proxy.core.proxies import Proxy
+from proxy.model.fetch import FetchFailed, FetchRefused
 from proxy.model.values import Secret
 from proxy.testkit import ScriptedUpstream, TurnedClock
 from proxy.testkit.watch import Watch
@@ -19,7 +23,8 @@ from proxy.wire.public import IPAddress, why_not
 from proxy.wire.received import Received
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
-URL = "https://cdn.test/a.png?X-Signature=s3cr3t"
+SECRET = "s3cr3t"  # stands in each URL's query
+URL = f"https://cdn.test/a.png?X-Signature={SECRET}"
 PUBLIC = "127.0.0.1"  # stands for a public address; the rest of 127.0.0.0/8 is what it always is
 
 
@@ -125,3 +130,22 @@ async def fetching(
     finally:
         watch.close()
         await fetcher.aclose()
+
+
+async def failed(fetch: Fetching, url: str = URL, **given: Any) -> FetchFailed:
+    with pytest.raises(FetchFailed) as caught:
+        await fetch.read(url, **given)
+    return unspoken(caught.value)
+
+
+async def refused(fetch: Fetching, url: str = URL, **given: Any) -> FetchRefused:
+    with pytest.raises(FetchRefused) as caught:
+        await fetch.read(url, **given)
+    return unspoken(caught.value)
+
+
+def unspoken(error: Any) -> Any:
+    """The same error, having seen that it tells nobody what stood in the URL, however it is shown."""
+    shown = "".join(traceback.format_exception(error)) + f"{error!r} {error.message} {vars(error)}"
+    assert SECRET not in shown and "X-Signature" not in shown
+    return error

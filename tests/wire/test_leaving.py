@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -264,3 +266,28 @@ async def test_a_client_that_leaves_after_its_answer_has_not_left() -> None:
             await client.ask(POST)
         line = (await served.ended(1))[0]
         assert "left" not in line and "complete" not in line
+
+
+async def test_a_reset_that_only_a_write_tells_of_is_a_client_that_left() -> None:
+    """The loop had not come round to say so: the log told of an error of ours, and of nobody who left."""
+    witness, client = Witness(), socket.socket()
+
+    async def layer(exchange, request, forward) -> Response:
+        async def pieces(source):
+            async for piece in source:
+                yield piece
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            yield b"b"  # the kernel refuses it
+            yield b"c"  # and this finds the connection closing
+
+        return (await witness(exchange, request, forward)).through(pieces)
+
+    async with ScriptedUpstream(OK) as upstream, serve(config(upstream, layer)) as served:
+        client.connect(("127.0.0.1", served.port))
+        client.sendall(GET)
+        await witness.ended.wait()
+        line = (await served.ended(1))[0]
+    outcome = witness.outcomes[0]
+    assert (outcome.left, outcome.complete, outcome.error) == (True, False, None)
+    assert line["left"] is True and "error" not in line

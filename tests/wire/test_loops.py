@@ -15,7 +15,6 @@ from proxy.testkit import ScriptedUpstream
 from . import (
     test_answer,
     test_dial,
-    test_fetch,
     test_leaving,
     test_link,
     test_server,
@@ -25,6 +24,7 @@ from . import (
     test_websocket,
 )
 from .authority import Authority
+from .fetch import test_asking, test_body, test_waiting
 from .fetching import counted
 
 SCENARIOS: list[Callable[[], Coroutine[Any, Any, None]]] = [
@@ -93,12 +93,12 @@ def test_a_verified_upstream_on_uvloop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "scenario",
     [
-        partial(test_fetch.test_a_picture_comes_from_a_public_name_as_it_is, framing="chunked"),
-        test_fetch.test_the_end_of_a_generation_hangs_up,
-        test_fetch.test_an_answer_that_stands_still_is_given_up,
-        test_fetch.test_no_more_than_the_limit_comes_where_it_is_not_declared,
-        partial(test_fetch.test_who_is_cancelled_hangs_up, where="before its head"),
-        partial(test_fetch.test_half_a_picture_is_never_taken_for_a_whole, answer=test_fetch.CUT, reset=True),
+        partial(test_asking.test_a_picture_comes_from_a_public_name_as_it_is, framing="chunked"),
+        test_waiting.test_the_end_of_a_generation_hangs_up,
+        test_waiting.test_an_answer_that_stands_still_is_given_up,
+        test_body.test_no_more_than_the_limit_comes_where_it_is_not_declared,
+        partial(test_waiting.test_who_is_cancelled_hangs_up, where="before its head"),
+        partial(test_body.test_half_a_picture_is_never_taken_for_a_whole, answer=test_body.CUT, reset=True),
     ],
     ids=name,
 )

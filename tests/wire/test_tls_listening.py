@@ -6,21 +6,18 @@ import asyncio
 import socket
 import ssl
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
-from proxy.core.config import Config, ConfigError, load
 from proxy.core.tables import Listen
 from proxy.testkit import Call, ScriptedUpstream, Served, serve
 from proxy.wire import listening, secure
 
 from .authority import Authority
+from .securing import Client, Run, connected, secured
 from .telling import GET, config, post, until
 from .test_websocket import echo
 from .test_websocket import upstream as sockets
@@ -29,78 +26,6 @@ MB = 1_000_000
 LAST = b"GET /v1/x HTTP/1.1\r\nHost: me\r\nConnection: close\r\n\r\n"
 OLD = b"GET /v1/x HTTP/1.0\r\nHost: me\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
-Run = Callable[[Coroutine[Any, Any, None]], None]
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a test's story on one of the two loops."""
-    factory = None
-    if request.param == "uvloop":
-        factory = pytest.importorskip(
-            "uvloop", reason="uvloop is not installed here; the extra 'speed' brings it"
-        ).new_event_loop
-
-    def go(story: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(story)
-
-    return go
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-def secured(pem: Path, server: str = "") -> str:
-    """Lines of [server] for that certificate and key."""
-    return f'certificate = "{pem}"\nprivate_key = "{pem}"\n{server}'
-
-
-class Client:
-    """A client in a thread's hands, which knows a farewell from a mere hang-up. Its calls block."""
-
-    def __init__(self, served: Served, context: ssl.SSLContext, *, window: int | None = None) -> None:
-        sock = socket.socket()
-        sock.settimeout(20)
-        if window is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-        sock.connect(("127.0.0.1", served.port))
-        self.tls = context.wrap_socket(sock, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.tls.close()
-
-    def ask(self, request: bytes) -> bytes:
-        """Send this; what comes first."""
-        self.tls.sendall(request)
-        return self.tls.recv(2**16)
-
-    def rest(self) -> tuple[bytes, bool]:
-        """All that still comes, and whether a farewell was said."""
-        said = bytearray()
-        try:
-            while piece := self.tls.recv(2**16):
-                said += piece
-        except (ssl.SSLEOFError, ConnectionResetError):
-            return bytes(said), False
-        return bytes(said), True
-
-    def all(self, request: bytes) -> tuple[bytes, bool]:
-        """Send this; all that comes, and whether a farewell was said."""
-        self.tls.sendall(request)
-        return self.rest()
-
-
-@contextmanager
-def connected(served: Served) -> Iterator[socket.socket]:
-    """A connection that has said nothing yet."""
-    with closing(socket.create_connection(("127.0.0.1", served.port), timeout=20)) as sock:
-        yield sock
 
 
 def failed(served: Served) -> list[str]:
@@ -415,70 +340,5 @@ def test_sockets_pass_too(run: Run, authority: Authority) -> None:
             assert (await client.receive()).data == b"x" * MB
             await client.close()
             assert client.close_code == 1000
-
-    run(story())
-
-
-def serial(client: Client) -> str:
-    """Which certificate it was shown."""
-    shown = client.tls.getpeercert()
-    assert shown is not None
-    return str(shown["serialNumber"])
-
-
-def test_another_pair_is_taken_without_a_connection_lost(run: Run, authority: Authority, tmp_path: Path) -> None:
-    path = tmp_path / "framegate.toml"
-    store = f'[store]\nurl = "sqlite:{tmp_path}/framegate.db"\n'
-
-    async def story() -> None:
-        async with ScriptedUpstream() as upstream:
-
-            def read(pem: Path | None) -> Config:
-                path.write_text(config(upstream, server="" if pem is None else secured(pem)) + store)
-                return load(path, {})
-
-            one, two = authority.pair("127.0.0.1"), authority.pair("127.0.0.1")
-            async with serve(config(upstream, server=secured(one)) + store) as served:
-
-                async def shown() -> str:
-                    with await asyncio.to_thread(Client, served, authority.client()) as client:
-                        assert (await asyncio.to_thread(client.ask, GET)).startswith(b"HTTP/1.1 200 OK")
-                        return serial(client)
-
-                with await asyncio.to_thread(Client, served, authority.client()) as kept:
-                    first = serial(kept)
-                    assert first == await shown()
-                    await served.house.reload(read(two))
-                    second = await shown()
-                    assert second != first
-                    assert (await asyncio.to_thread(kept.ask, GET)).startswith(b"HTTP/1.1 200 OK")
-
-                    two.write_bytes(one.read_bytes()[:200])  # a renewal that is half written
-                    with pytest.raises(ConfigError, match="holds no certificate in PEM form"):
-                        read(two)
-                    assert await shown() == second  # read into memory: the files may go
-
-                    await served.house.reload(read(None))  # TLS is not taken off while we serve
-                    assert await shown() == second
-                    (line,) = [line for line in served.log if line["event"] == "restart_needed"]
-                    assert line["settings"] == ["server"]
-                    assert (await asyncio.to_thread(kept.ask, GET)).startswith(b"HTTP/1.1 200 OK")
-
-    run(story())
-
-
-def test_a_port_without_tls_stays_one_until_the_next_start(run: Run, authority: Authority, tmp_path: Path) -> None:
-    path = tmp_path / "framegate.toml"
-    store = f'[store]\nurl = "sqlite:{tmp_path}/framegate.db"\n'
-
-    async def story() -> None:
-        async with ScriptedUpstream() as upstream, serve(config(upstream) + store) as served:
-            path.write_text(config(upstream, server=secured(authority.pair("127.0.0.1"))) + store)
-            await served.house.reload(load(path, {}))
-            (line,) = [line for line in served.log if line["event"] == "restart_needed"]
-            assert line["settings"] == ["server"] and served.house.config.pair is None
-            with connected(served) as sock:
-                sock.sendall(GET)
-                assert (await asyncio.to_thread(sock.recv, 2**10)).startswith(b"HTTP/1.1 200 OK")
 
     run(story())

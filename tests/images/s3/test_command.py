@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -20,14 +18,12 @@ from proxy.images.base import Images
 from proxy.images.s3 import S3
 from proxy.model.bucket import Bucket
 from proxy.model.images import Stored
-from proxy.state import State, kept
-from proxy.testkit import TurnedClock
+from proxy.state import kept
 
 from ..pictures import png
-from ..shelf import ROOT, keep
+from ..shelf import ROOT, keep, on_images
 from .store import NAME, Moto
 
-T = TypeVar("T")
 FILE = """
 [images]
 url = "{url}"
@@ -61,23 +57,13 @@ def say(
     return run
 
 
-def on_images(folder: Path, work: Callable[[Images], Awaitable[T]]) -> T:
-    async def main() -> T:
-        config = load(folder / "framegate.toml", {**os.environ, "NOT_SET_HERE": "x"}, kept=kept(os.environ))
-        state = State(config, os.environ, TurnedClock())
-        try:
-            return await work(state.images(config))
-        finally:
-            await state.aclose()
-
-    return asyncio.run(main())
-
-
 def test_all_that_can_be_done_in_a_folder_can_be_done_in_a_bucket(say: Say, tmp_path: Path, moto: Moto) -> None:
     async def work(images: Images) -> list[Stored]:
         return [await keep(images, png(seed=n)) for n in range(4)]
 
-    one, cut, gone, last = on_images(tmp_path, work)
+    environ = {**os.environ, "NOT_SET_HERE": "x"}
+    config = load(tmp_path / "framegate.toml", environ, kept=kept(os.environ))
+    one, cut, gone, last = on_images(config, work)
     assert len(say("images", "list")[1].splitlines()) == 5
     told = json.loads(say("images", "show", one.name, "--json")[1])
     assert told["file"] == f"s3://{NAME}/t/{tmp_path.name}/blobs/{one.sha256[:2]}/{one.sha256}"
@@ -85,12 +71,12 @@ def test_all_that_can_be_done_in_a_folder_can_be_done_in_a_bucket(say: Say, tmp_
 
     async def harm(images: Images) -> None:
         assert isinstance(images.blobs, S3)
-        async with images.blobs._asking(None) as client:
+        async with images.blobs._client.asking(None) as client:
             for stored, data in ((cut, png(99)), (last, png(seed=9))):
                 await client.put_object(Bucket=NAME, Key=images.blobs._key(stored.sha256), Body=data)
             await client.delete_object(Bucket=NAME, Key=images.blobs._key(gone.sha256))
 
-    on_images(tmp_path, harm)
+    on_images(config, harm)
     status, out, err = say("images", "verify")
     assert status == 1 and "3 pictures can't be served" in err
     assert set(out.splitlines()) == {

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from proxy.images.base import Images
-from proxy.images.s3 import READERS, S3
+from proxy.images.s3 import S3
+from proxy.images.s3_client import READERS
 from proxy.model.images import ImageStoreError
 from proxy.testkit import TurnedClock
 from proxy.testkit.watch import LogKept
@@ -58,7 +59,7 @@ async def test_one_that_never_answers(tmp_path: Path, moto: Moto) -> None:
             await refused(images, r"S3 did not answer within 0\.3 s")
             with pytest.raises(ImageStoreError, match="did not answer"):
                 await images.body(before.name)
-        assert isinstance(images.blobs, S3) and images.blobs._readers._value == READERS
+        assert isinstance(images.blobs, S3) and images.blobs._client.readers._value == READERS
         way.go.set()
         assert await content(images, before.name) == png(seed=1)
         assert await content(images, (await keep(images, png())).name) == png()
@@ -72,7 +73,7 @@ async def test_one_that_stops_in_the_middle(tmp_path: Path, moto: Moto) -> None:
             with impatient(images), pytest.raises(ImageStoreError, match=why):
                 await content(images, before.name)
             way.most = None
-            assert isinstance(images.blobs, S3) and images.blobs._readers._value == READERS
+            assert isinstance(images.blobs, S3) and images.blobs._client.readers._value == READERS
         assert await content(images, before.name) == png(500_000)
 
 
@@ -144,7 +145,7 @@ async def test_credentials_of_the_usual_chain(tmp_path: Path, moto: Moto, monkey
 async def test_more_than_may_go_up_at_once_wait_no_longer_than_they_may(
     tmp_path: Path, moto: Moto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.images.s3.WRITERS", 2)
+    monkeypatch.setattr("proxy.images.s3_client.WRITERS", 2)
     async with door(moto) as way, far(tmp_path, moto, port=way.port) as images:
         await images.blobs.prepare()
         way.shut(b"PUT")

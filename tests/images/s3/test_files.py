@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.images.s3 import READERS, S3
+from proxy.images.s3 import S3
+from proxy.images.s3_client import READERS
 from proxy.testkit import RawClient, Served
 
 from ..asking import DATA, TAG, code, get, house, kept
@@ -125,7 +126,7 @@ async def test_a_client_that_leaves_frees_the_connection(tmp_path: Path, moto: M
         told = await kept(served, png(12_000_000))
         blobs = served.house.state.images(served.house.config).blobs
         assert isinstance(blobs, S3)
-        readers = blobs._readers
+        readers = blobs._client.readers
         async with RawClient(served.port, window=4096) as client:
             await client.send(f"GET {told['path']} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             await client.head()

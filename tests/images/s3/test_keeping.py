@@ -31,7 +31,7 @@ async def far(
     account = moto.account(f"t/{folder.name}", port, timeout=rules.pop("timeout", 20.0))
     async with shelf(folder, clock, account=account, **rules) as images:
         assert isinstance(images.blobs, S3)
-        await images.blobs._ready()  # which takes longer than some tests have patience
+        await images.blobs._client.ready()  # which takes longer than some tests have patience
         yield images
 
 
@@ -39,11 +39,12 @@ async def far(
 def impatient(images: Images, seconds: float = 0.3) -> Iterator[None]:
     """S3 has only so long for a moment, and all the time that it takes on a busy machine before and after."""
     assert isinstance(images.blobs, S3)
-    images.blobs.patience, before = seconds, images.blobs.patience
+    client = images.blobs._client
+    client.patience, before = seconds, client.patience
     try:
         yield
     finally:
-        images.blobs.patience = before
+        client.patience = before
 
 
 async def there(images: Images) -> set[str]:
@@ -86,7 +87,7 @@ async def test_the_type_is_what_the_bytes_show(tmp_path: Path, moto: Moto) -> No
     async with far(tmp_path, moto) as images:
         stored = await keep(images, SVG)
         assert isinstance(images.blobs, S3)
-        async with images.blobs._asking(None) as client:
+        async with images.blobs._client.asking(None) as client:
             found = await client.head_object(Bucket=NAME, Key=images.blobs._key(stored.sha256))
         assert found["ContentType"] == "image/svg+xml"
 
@@ -132,7 +133,7 @@ async def test_the_collector_takes_what_no_name_needs_and_nothing_else(tmp_path:
         short = await keep(images, png(seed=9), ttl=5.0)
         await images.index.delete(kept.pop().name)  # as if a backup had brought back the bucket, and not yet the store
         assert isinstance(images.blobs, S3)
-        async with images.blobs._asking(None) as client:
+        async with images.blobs._client.asking(None) as client:
             foreign = [f"t/{tmp_path.name}/blobs/ab/README", f"t/{tmp_path.name}/blobs/{'a' * 64}"]
             for key in foreign:
                 await client.put_object(Bucket=NAME, Key=key, Body=b"not ours")
@@ -147,7 +148,7 @@ async def test_the_collector_takes_what_no_name_needs_and_nothing_else(tmp_path:
         done = await images.collector.collect()
         assert (done.evicted, done.kept_bytes) == (2, 900)
         assert [bool(await images.find(stored.name)) for stored in kept] == [False, False, True]
-        async with images.blobs._asking(None) as client:
+        async with images.blobs._client.asking(None) as client:
             for key in foreign:
                 await client.head_object(Bucket=NAME, Key=key)
 
@@ -158,7 +159,7 @@ async def test_a_listing_goes_on_behind_its_first_page(
     async with far(tmp_path, moto) as images:
         sums = {(await keep(images, png(seed=n))).sha256 for n in range(7)}
         assert isinstance(images.blobs, S3)
-        async with images.blobs._asking(None) as client:
+        async with images.blobs._client.asking(None) as client:
             whole = client.list_objects_v2
 
             async def paged(**given: Any) -> Any:
@@ -172,14 +173,14 @@ async def test_what_is_missing_or_cut_is_none(tmp_path: Path, moto: Moto) -> Non
     async with far(tmp_path, moto) as images:
         stored = await keep(images, png(1000))
         assert isinstance(images.blobs, S3)
-        async with images.blobs._asking(None) as client:
+        async with images.blobs._client.asking(None) as client:
             await client.put_object(Bucket=NAME, Key=images.blobs._key(stored.sha256), Body=b"short")
         for first, length in ((0, 1000), (0, 5), (2, 2), (900, 10), (0, 0)):
             assert await images.opened(stored, first, length) is None, (first, length)
         await images.blobs.drop(stored.sha256, _nobody)
         for first, length in ((0, 1000), (900, 10), (0, 0)):
             assert await images.opened(stored, first, length) is None
-        assert images.blobs._readers._value == 128
+        assert images.blobs._client.readers._value == 128
 
 
 async def _nobody(sha256: str) -> bool:

@@ -79,7 +79,7 @@ async def test_an_upstream_that_comes_back_is_not_run_over() -> None:
             if due > now():
                 clock.turn(due - now())
             assert (await stage.play(CHAT, json=TALK)).status == 200
-            while any(health._fresh.values()):  # time stands still, so the store may take what it needs
+            while any(health._sharing._fresh.values()):  # time stands still, so the store may take what it needs
                 await asyncio.sleep(0.001)
         assert [line["event"] for line in stage.log].count("upstream_back") == 1
     steady = RATE / 10
