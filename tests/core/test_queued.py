@@ -441,6 +441,32 @@ async def test_what_was_never_sent_and_what_was_refused_is_given_back() -> None:
         )
 
 
+async def test_what_comes_back_while_the_first_is_asking_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tally, hold, go, asking = SQLiteStore.tally, asyncio.Event(), asyncio.Event(), asyncio.Event()
+    go.set()
+
+    async def slow(self: SQLiteStore, told: Tally) -> Any:
+        answered = await tally(self, told)
+        asking.set()
+        await go.wait()
+        return answered
+
+    monkeypatch.setattr(SQLiteStore, "tally", slow)
+    refused = answer(429, json={}, wait=hold)
+    async with staged(settings=of('images = "1 / 1m"'), upstream=[refused, answer(json=PICTURE)]) as stage:
+        first = begin(stage, "a")
+        await stage.reached(1)
+        await quiet()
+        go.clear()
+        asking.clear()
+        second = begin(stage, "b")
+        await asking.wait()  # there is no room, and it does not know that yet
+        hold.set()
+        assert (await first).status == 429
+        go.set()
+        assert (await second).status == 200, "without a minute's wait"
+
+
 async def test_a_refusal_below_the_limits_lowers_them_for_a_while() -> None:
     script = [LIMITED, *[answer(json=PICTURE)] * 40]
     async with staged(settings=of('images = "10 / 5m", requests = "900 / day"'), upstream=script) as stage:
