@@ -18,6 +18,7 @@ from .core.clock import SystemClock
 from .core.config import Complaint, ConfigError
 from .core.engine import Engine, Generation
 from .model.errors import ProxyError, UpstreamError
+from .model.store import StoreError
 from .state import State
 from .telemetry.log import ExchangeLog, make
 from .wire import internals
@@ -276,6 +277,13 @@ async def _reload(house: House, reread: Callable[[], Config]) -> None:
 async def _dial(config: Config) -> list[str]:
     house = House(config, log=make("text"))
     complaints = []
+    if config.store.redis is not None:
+        try:
+            await house.state.get("vault", "pepper")
+        except StoreError as error:
+            complaints.append(f"store: {error.message}{f' ({error.__cause__})' if str(error.__cause__ or '') else ''}")
+        finally:
+            await house.state.aclose()
     for name in config.upstreams:
         wire = build.upstream(config, name, house.clock, environ=house.state.environ).wire
         try:
@@ -288,5 +296,5 @@ async def _dial(config: Config) -> list[str]:
 
 
 def dial(config: Config) -> Sequence[str]:
-    """Connect to each upstream once; one complaint for each that can't be reached."""
+    """Connect to each upstream once, and to a store elsewhere; one complaint for each that can't be reached."""
     return asyncio.run(_dial(config))

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .core.callers import Callers, KeyRing
 from .core.claims import Claims
+from .core.clock import SystemClock
 from .core.health import Health
 from .core.quota import Quotas
 from .core.waiting import Waiting
@@ -23,14 +23,13 @@ from .openai.demand import Means
 from .store.memory import Memory
 
 if TYPE_CHECKING:
-    from .core.config import Config
+    from .core.config import Config, StoreTable
     from .images.base import Images
     from .images.s3 import S3
     from .model.bucket import Account
     from .store.vault import Vault
     from .wire.fetch import Gate
 
-PATIENCE = 1.0  # seconds that a request waits for the store to say what it may take
 IMAGE_THREADS = 4  # that write pictures; each is busy for some milliseconds
 Declared = Sequence[tuple[Secret, Caller]]
 
@@ -39,7 +38,7 @@ class State:
     """The store behind `[store] url`, and what stands on it. It is a store itself: the first call opens the file."""
 
     def __init__(self, config: Config, environ: Mapping[str, str], clock: Clock) -> None:
-        self._path = config.store.path
+        self._at = config.store
         self.environ = environ
         self._clock = clock
         self.address = ""  # on which the process listens, once it does
@@ -58,16 +57,14 @@ class State:
     async def _open(self) -> Store:
         async with self._lock:
             if self._store is None:
-                from .store.sqlite import SQLiteStore
-
-                self._store = SQLiteStore(self._path, self._clock)
+                self._store = opened(self._at, self._clock)
             return self._store
 
     def vault(self) -> Vault:
         """The vault with the master keys that were given, or made beside the store."""
         from .store.vault import Vault, masters
 
-        return Vault(masters(self.environ, self._path.parent))
+        return Vault(masters(self.environ, self._at.beside))
 
     async def pepper(self) -> bytes:
         """What key hashes are made with. Raises StoreError when the store was written under another master key."""
@@ -88,7 +85,7 @@ class State:
                 from .images.signing import Links
                 from .store.vault import masters
 
-                links = Links(masters(self.environ, self._path.parent), ttl=table.link_ttl)
+                links = Links(masters(self.environ, self._at.beside), ttl=table.link_ttl)
             base = partial(self._base, config.server.public_url.rstrip("/"))
             rules = Rules(table.path, table.ttl, table.max_bytes, base, links)
             blobs = None if table.account is None else self._bucket(table.account)
@@ -124,8 +121,8 @@ class State:
     def quotas(self, config: Config, log: Log) -> Quotas:
         """The limits of that config; what is held of them outlives it."""
         if self._claims is None:
-            memory = Claims(Memory(self._clock), self._clock, log, timeout=PATIENCE)
-            self._claims = Claims(self, self._clock, log, timeout=PATIENCE), memory
+            memory = Claims(Memory(self._clock), self._clock, log, timeout=self._at.timeout)
+            self._claims = Claims(self, self._clock, log, timeout=self._at.timeout), memory
         return Quotas(
             *self._claims,
             self._clock,
@@ -220,17 +217,46 @@ class Directory:
         return await self._callers.find(key)
 
 
-def kept(environ: Mapping[str, str]) -> Callable[[Path], Callable[[str], str | None]]:
-    """Finds secrets in a store file for the config that is being read, before anything of the house stands."""
+def opened(at: StoreTable, clock: Clock) -> Store:
+    """The store that the config names. Only a clock that is not the machine's own counts in place of Redis's."""
+    if at.redis is None:
+        from .store.sqlite import SQLiteStore
 
-    def opened(path: Path) -> Callable[[str], str | None]:
+        return SQLiteStore(at.path, clock)
+    from .store.redis import RedisStore
+
+    return RedisStore(at.redis, clock, testing=not isinstance(clock, SystemClock))
+
+
+def kept(environ: Mapping[str, str]) -> Callable[[StoreTable], Callable[[str], str | None]]:
+    """Finds secrets in the store for the config that is being read, before anything of the house stands."""
+
+    def of(at: StoreTable) -> Callable[[str], str | None]:
         def find(name: str) -> str | None:
-            from .store.sqlite import read
             from .store.vault import SPACE, Vault, masters
 
-            sealed = read(path, SPACE, name)
-            return None if sealed is None else Vault(masters(environ, path.parent)).open(name, sealed)
+            sealed = read(at, SPACE, name)
+            return None if sealed is None else Vault(masters(environ, at.beside)).open(name, sealed)
 
         return find
 
-    return opened
+    return of
+
+
+def read(at: StoreTable, space: str, key: str) -> bytes | None:
+    """One record, read at once: for whoever has no loop yet. Raises StoreError."""
+    if at.redis is None:
+        from .store.sqlite import read
+
+        return read(at.path, space, key)
+
+    async def main() -> bytes | None:
+        store = opened(at, SystemClock())
+        try:
+            return await store.get(space, key)
+        finally:
+            await store.aclose()
+
+    # In a thread and a loop of its own: the way through sentinels and clusters is the same, and a reload has a loop.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, main()).result()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .redis_server import own_server, prefix, redis_program, shared_server  # noqa: F401 - fixtures of all tests
+
 NODE = Path(__file__).parent / "node"
 ALL = os.environ.get("FRAMEGATE_TESTS") == "all"
 

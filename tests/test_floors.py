@@ -24,6 +24,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.images.scaling": ((), ("PIL",)),
     "proxy.prices": (("proxy.prices", "proxy.model", "proxy.openai"), ()),
     "proxy.store": (("proxy.store", "proxy.model"), ("cryptography",)),
+    "proxy.store.redis": (("proxy.store", "proxy.model"), ("orjson",)),
+    "proxy.store.redis_link": (("proxy.store", "proxy.model"), ("hiredis", "redis")),
     "proxy.telemetry": (("proxy.telemetry", "proxy.core", "proxy.model"), ("structlog", "orjson")),
     "proxy.wire": (
         ("proxy.wire", "proxy.core", "proxy.model"),

@@ -18,6 +18,14 @@ def test_the_wheel_holds_every_package() -> None:
     assert named == there - {"proxy.testkit.entry"} | {"framegate_pytest", "proxy.templates"}
 
 
+def test_the_wheel_holds_the_scripts_of_the_store() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    there = {path.relative_to(ROOT / "proxy/store") for path in (ROOT / "proxy/store").rglob("*.lua")}
+    (pattern,) = config["options.package_data"]["proxy.store"].split()
+    assert there and all(path.match(pattern) for path in there)
+
+
 def test_the_pages_of_templates_are_packaged_data() -> None:
     import proxy.templates
 

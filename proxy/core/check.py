@@ -18,6 +18,7 @@ from .words import at, nearest
 if TYPE_CHECKING:
     from .config import Config
 
+MASTER_KEY = "FRAMEGATE_MASTER_KEY"
 METERS = ("quota", "moderation")  # kinds that a caller must not get round by taking another route
 
 
@@ -28,6 +29,13 @@ def whole(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str,
         reader.complain("server.loop", "uvloop is not installed; pip install 'framegate[speed]'")
     if config.images is not None and config.images.bucket is not None and find_spec("aiobotocore") is None:
         reader.complain("images.url", "pictures in S3 need aiobotocore, which is missing; pip install 'framegate[s3]'")
+    if config.store.redis is not None:
+        if not reader.environ.get(MASTER_KEY, "").strip():
+            text = f"a store that machines share needs a master key: set {MASTER_KEY} to the same value everywhere"
+            reader.complain("store.url", text)
+        for name in ("password", "sentinel_password"):
+            if str(table(raw, "store").get(name)).startswith("secret:"):
+                reader.complain(f"store.{name}", "the store that it opens can't hold it; write env:NAME or file:/path")
     for name, upstream in config.upstreams.items():
         try:
             proxies.find(upstream.proxy, upstream.base_url, reader.environ)

@@ -70,7 +70,7 @@ UNBUILT: dict[str, object] = {
 # for a chain that says "quota" and has none would be worse than a refusal to start.
 BUILT_IN = ("keys", "idempotency", "quota", "moderation", "cache", "rehost", "failover", "tasks")
 USUAL_CHAIN = ("keys", "idempotency", "quota", "moderation", "rehost", "failover")
-OpenKept = Callable[[Path], Kept]
+OpenKept = Callable[[StoreTable], Kept]
 SHORT = 32  # characters; a declared key under that is warned about
 OPENAI = "https://api.openai.com/v1"
 
@@ -154,7 +154,7 @@ def load(
 ) -> Config:
     """The config in that file (None: zero config); `listen` replaces the file's. Raises ConfigError.
 
-    `kept` opens the store in a file for the secrets that the config refers to.
+    `kept` opens the store for the secrets that the config refers to.
     """
     if path is None:
         return zero(environ, listen=listen, kept=kept)
@@ -247,8 +247,8 @@ def _read(
         raw = {**raw, "server": {**check.table(raw, "server"), "listen": listen}}
     if isinstance(raw.get("admin"), dict):
         raw = {**raw, "admin": {"token": "env:FRAMEGATE_ADMIN_TOKEN", **raw["admin"]}}
-    store = _store(Reader(folder, environ).table(StoreTable, raw.get("store", {}), "store"), folder)
-    reader = Reader(folder, environ, None if kept is None else kept(store.path))
+    store = _store(raw, folder, environ)
+    reader = Reader(folder, environ, None if kept is None else kept(store))
     file: _File = reader.table(_File, raw, "")
     routes = _routes(reader, file, raw)
     plugins, unbuilt = _plugins(reader, file, routes)
@@ -276,10 +276,24 @@ def _read(
     return config
 
 
-def _store(store: StoreTable | Any, folder: Path) -> StoreTable:
-    """The table with its path made whole; the default's where it could not be read, which is complained of later."""
+def store_of(path: Path, environ: Mapping[str, str]) -> StoreTable:
+    """The file's table of the store alone, with its secrets. Raises ConfigError."""
+    reader = Reader(path.absolute().parent, environ)
+    raw = _parse(path)
+    reader.table(StoreTable, raw.get("store", {}), "store")
+    if reader.complaints:
+        raise ConfigError(reader.complaints)
+    return _store(raw, reader.folder, environ)
+
+
+def _store(raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> StoreTable:
+    """The table with its paths made whole; the default's where it could not be read, which is complained of later."""
+    store = Reader(folder, environ).table(StoreTable, raw.get("store", {}), "store")
     store = StoreTable() if store is BAD else store
-    return replace(store, url=f"sqlite:{folder / store.path}")
+    if store.redis is None:
+        return replace(store, url=f"sqlite:{folder / store.path}")
+    object.__setattr__(store, "folder", folder / store.folder)
+    return store
 
 
 def _images(
@@ -296,7 +310,7 @@ def _images(
             return None
         images = ImagesTable()
     if images.bucket is not None:
-        return replace(images, spool=images.spool or store.path.parent / "images")
+        return replace(images, spool=images.spool or store.folder / "images")
     return replace(images, url=f"file:{folder / images.path}")
 
 

@@ -15,6 +15,7 @@ from ..model.bucket import Account, Bucket
 from ..model.health import Capability
 from ..model.limit import NO_LIMITS, Limits
 from ..model.plugin import Plugin
+from ..model.redis import FORMS, SCHEMES, RedisAt, RedisUrl
 from ..model.slots import Rehosting
 from ..model.values import Duration, Secret, Several, Size
 from . import proxies, registry, routes
@@ -29,6 +30,7 @@ Endpoint = Literal["inference", "stored", "batches", "fine-tuning", "client-secr
 NOT_OURS_TO_SET = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer", "keep-alive")
 )
+LONGEST_CALL = 30.0  # seconds: whoever waits longer for a store has long lost the client
 LONGEST_PUT = 180.0  # seconds: whoever takes ten minutes is taken for dead, and his picture for nobody's
 MOST_WORKERS = 128  # more is a slip of the finger
 ENVIRONMENT = Plain("env")  # HTTPS_PROXY and its like say what proxy there is
@@ -130,12 +132,30 @@ class StoreTable:
 
     url: str = "sqlite:state/framegate.db"
     timezone: str = "UTC"
+    timeout: Duration = 1.0  # that nobody waits longer for it
+    username: str = ""  # with Redis alone, like all below it
+    password: Secret | None = None
+    sentinel_password: Secret | None = None
+    ca_file: Path | None = None
+    prefix: str = "framegate"
+    redis: RedisAt | None = field(init=False, default=None)  # None: it lies in a file
+    folder: Path = field(init=False, default=Path("state"))  # for files beside it; whole once the config is read
 
     def __post_init__(self) -> None:
-        if self.url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError('Redis is not part of this version; url must be "sqlite:PATH"')
-        if not self.url.startswith("sqlite:") or self.url == "sqlite:" or "\0" in self.url:
-            raise ValueError('url must be "sqlite:PATH"')
+        if not 0 < self.timeout <= LONGEST_CALL:
+            raise ValueError(f"timeout must be longer than nothing, and at most {LONGEST_CALL:g}s")
+        if self.url.partition(":")[0] in SCHEMES:
+            self._check_redis()
+        elif not self.url.startswith("sqlite:") or self.url == "sqlite:" or "\0" in self.url:
+            raise ValueError(f'url must be "sqlite:PATH", {FORMS}')
+        else:
+            for name, default in (("username", ""), ("prefix", "framegate")):
+                if getattr(self, name) != default:
+                    raise ValueError(f"{name} is for Redis; this store is a file")
+            for name in ("password", "sentinel_password", "ca_file"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for Redis; this store is a file")
+            object.__setattr__(self, "folder", self.path.parent)
         if self.timezone != "UTC":
             from zoneinfo import ZoneInfo
 
@@ -143,6 +163,37 @@ class StoreTable:
                 ZoneInfo(self.timezone)
             except (KeyError, ValueError, OSError) as exc:
                 raise ValueError(f'there is no timezone "{self.timezone}"; write "UTC" or "Europe/Berlin"') from exc
+
+    def _check_redis(self) -> None:
+        url = RedisUrl.parse(self.url)
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,50}", self.prefix, re.ASCII):
+            raise ValueError("prefix is made of letters, digits, '.', '_' and '-', 50 at the most")
+        if self.username and self.password is None:
+            raise ValueError("username is given without a password")
+        if self.sentinel_password is not None and url.kind != "sentinel":
+            raise ValueError("sentinel_password is for a url that names sentinels")
+        if self.ca_file is not None:
+            if not url.tls:
+                raise ValueError('ca_file is for TLS, with which url begins "rediss"')
+            _certificates(self.ca_file)
+        secrets = self.password, self.sentinel_password
+        at = RedisAt(url, self.prefix, self.timeout, self.username, *secrets, self.ca_file)
+        object.__setattr__(self, "redis", at)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people. No secret stands in it."""
+        return str(self.path) if self.redis is None else self.url
+
+    @property
+    def there(self) -> bool:
+        """Whether there can be something in it: a file is made when it is first needed."""
+        return self.redis is not None or self.path.exists()
+
+    @property
+    def beside(self) -> Path | None:
+        """Where a master key may lie beside it; None where several machines share it."""
+        return self.path.parent if self.redis is None else None
 
     @property
     def zone(self) -> tzinfo:

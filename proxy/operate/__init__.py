@@ -114,7 +114,8 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (ConfigError, StoreError, ImageStoreError, Refused) as error:
-        why = f" ({error.__cause__})" if isinstance(error.__cause__, sqlite3.Error) else ""
+        told = isinstance(error, StoreError) or isinstance(error.__cause__, sqlite3.Error)
+        why = f" ({error.__cause__})" if told and str(error.__cause__ or "") else ""
         print(f"{error}{'' if why[2:-1] in str(error) else why}", file=sys.stderr)
         return 1
     except OSError as error:

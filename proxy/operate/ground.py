@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from ..core.callers import KeyRing
 from ..core.clock import SystemClock
-from ..core.config import Config, load
+from ..core.config import Config, StoreTable, load, store_of
 from ..core.settings import Kept
 from ..model.values import Secret
 from ..state import State, kept
@@ -63,17 +64,19 @@ def config(file: Path | None) -> Config:
     """The config, without its secrets: one that `secrets set` is about to store is not there yet."""
     if file is None:
         return load(None, os.environ)
-    return load(file, Unread(), kept=lambda _: _unread)
+    return replace(load(file, Unread(), kept=lambda _: _unread), store=store_of(file, os.environ))
 
 
 def known(file: Path) -> Config:
     """The config with those of its secrets that can be had."""
 
-    def opened(path: Path) -> Kept:
-        find = kept(os.environ)(path)
+    store = store_of(file, os.environ)
+
+    def opened(_: StoreTable) -> Kept:
+        find = kept(os.environ)(store)
         return lambda name: find(name) or _unread(name)
 
-    return load(file, Known(), kept=opened)
+    return replace(load(file, Known(), kept=opened), store=store)
 
 
 def unread(secret: Secret | None) -> str | None:
@@ -88,8 +91,8 @@ def _unread(name: str) -> str:
 
 def on_state(config: Config, work: Callable[[State], Awaitable[T]], *, makes: bool = False) -> T:
     """Open the state, do the work, close it. Only what writes something new makes a store where there is none."""
-    if not makes and not config.store.path.exists():
-        raise Refused(f"there is no store at {config.store.path} yet; is --config missing?")
+    if not makes and not config.store.there:
+        raise Refused(f"there is no store at {config.store.place} yet; is --config missing?")
 
     async def main() -> T:
         state = State(config, os.environ, SystemClock())

@@ -43,9 +43,8 @@ def _keys_create(config: Config, options: Namespace) -> None:
     )
     until = "without end" if record.expires is None else f"until {iso(record.expires)}"
     which = f" with {', '.join(models)}" if models else ""
-    _say(
-        f"key {record.id} '{name}' for {', '.join(endpoints)}{which}, {until}; in {config.store.path}. Shown this once:"
-    )
+    where = f"in {config.store.place}"
+    _say(f"key {record.id} '{name}' for {', '.join(endpoints)}{which}, {until}; {where}. Shown this once:")
     print(key, flush=True)
 
 
@@ -63,7 +62,7 @@ def _keys_list(config: Config, options: Namespace) -> None:
         async for page in ring.pages():
             table.add([_row(record, now) for record in sorted(page, key=lambda one: one.created)])
 
-    if config.store.path.exists():
+    if config.store.there:
         on_keys(config, work)
     else:
         table.add(declared)

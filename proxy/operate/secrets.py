@@ -31,7 +31,7 @@ def _secrets_set(config: Config, options: Namespace) -> None:
             raise Refused(str(error)) from error
 
     on_state(config, work, makes=True)
-    print(f"secret '{options.name}' is kept in {config.store.path}; the config says \"secret:{options.name}\"")
+    print(f"secret '{options.name}' is kept in {config.store.place}; the config says \"secret:{options.name}\"")
 
 
 def _typed(name: str) -> str:
@@ -53,7 +53,7 @@ def _typed(name: str) -> str:
 
 
 def _secrets_list(config: Config, options: Namespace) -> None:
-    if config.store.path.exists():
+    if config.store.there:
         for name in on_state(config, _secret_names):
             print(name)
 
@@ -82,6 +82,8 @@ def _secrets_rotate(config: Config, options: Namespace) -> None:
 
 
 def _store_backup(config: Config, options: Namespace) -> None:
+    if config.store.redis is not None:
+        raise Refused("the store is a Redis: copy it by its own means, such as redis-cli --rdb FILE")
     backup(config.store.path, options.file)
     print(f"{options.file}: a copy of {config.store.path}; the master key, which it needs, is not in it")
 

@@ -323,25 +323,6 @@ def test_credentials_name_an_upstream(said: Callable[..., list[str]]) -> None:
     assert said(ONE + text) == ["groups.g.credentials.opnai: no such upstream 'opnai'; did you mean 'openai'?"]
 
 
-def test_redis_is_not_there_yet(said: Callable[..., list[str]]) -> None:
-    (line,) = said(ONE + '[store]\nurl = "redis://host/0"\n')
-    assert line == 'store: Redis is not part of this version; url must be "sqlite:PATH"'
-
-
-def test_secrets_of_the_store_are_asked_for_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "framegate.toml"
-    path.write_text('[upstreams.a]\nbase_url = "https://a.example/v1"\napi_key = "secret:a"\n')
-    asked: list[tuple[Path, str]] = []
-
-    def kept(store: Path) -> Callable[[str], str | None]:
-        return lambda name: asked.append((store, name)) or KEY
-
-    assert load(path, {}, kept=kept).upstreams["a"].api_key == (Secret(KEY),)
-    assert asked == [(tmp_path / "state" / "framegate.db", "a")]
-    with pytest.raises(ConfigError, match="there is no secret 'a' in the store"):
-        load(path, {}, kept=lambda store: lambda name: None)
-
-
 def test_credentials_of_callers_alone_make_an_upstream_one_with_a_credential(read: Callable[..., Config]) -> None:
     text = '[upstreams.a]\nbase_url = "https://a.example/v1"\n[groups.g]\ncredentials = { a = "env:MARKETING_KEY" }\n'
     assert read(text).has_credential("a") and not read(text.partition("[groups")[0]).has_credential("a")

@@ -34,7 +34,7 @@ def owner(key: str, config: Path, *, later: float = 0.0, environ: Mapping[str, s
     async def find() -> Caller | None:
         clock = TurnedClock()
         clock.turn(later)
-        state = State(load(config, {"WEB_KEY": "x"}, kept=lambda _: lambda _: "x"), environ, clock)
+        state = State(load(config, {**environ, "WEB_KEY": "x"}, kept=lambda _: lambda _: "x"), environ, clock)
         try:
             return await state.callers([], {"marketing", "build", "a"}).find(key)
         except Rejected:

@@ -1,4 +1,4 @@
-"""Every store that there is, and more than one door to it, as several processes have."""
+"""Every store that there is, opened as several processes would open it, with a clock that tests turn."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from proxy.model.redis import RedisAt, RedisUrl
 from proxy.model.store import Store
 from proxy.store.sqlite import SQLiteStore
 from proxy.testkit import TurnedClock
 
+from ..redis_server import RedisServer
+
 Open = Callable[[], Awaitable[Store]]
+KINDS = ("sqlite", "redis")
 
 
 @pytest.fixture
@@ -19,13 +23,22 @@ def clock() -> TurnedClock:
     return TurnedClock()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=KINDS)
 async def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: TurnedClock) -> AsyncIterator[Open]:
     """Opens one more door to the same store, as another process would."""
     doors: list[Store] = []
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("shared_server")
+        at = RedisAt(RedisUrl.parse(server.url), prefix=request.getfixturevalue("prefix"), timeout=20.0)
 
     async def door() -> Store:
-        store = SQLiteStore(tmp_path / "state" / "framegate.db", clock)
+        store: Store
+        if request.param == "redis":
+            from proxy.store.redis import RedisStore
+
+            store = RedisStore(at, clock, testing=True)
+        else:
+            store = SQLiteStore(tmp_path / "state" / "framegate.db", clock)
         doors.append(store)
         return store
 
