@@ -89,13 +89,25 @@ async def test_an_attempt_that_failed_holds_no_slot_while_the_next_is_made() -> 
 # --- Several processes, and a store that fails
 
 
-async def test_two_processes_on_one_store_share_the_limits(tmp_path: Path) -> None:
+MASTER = {"FRAMEGATE_MASTER_KEY": "the-same-on-every-machine"}  # that shares a store
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A `[store]` that several processes share."""
+    if request.param == "sqlite":
+        return f'[store]\nurl = "sqlite:{tmp_path}/x.db"\n'
+    server, prefix = request.getfixturevalue("shared_server"), request.getfixturevalue("prefix")
+    return f'[store]\nurl = "{server.url}"\nprefix = "{prefix}"\n'
+
+
+async def test_two_processes_on_one_store_share_the_limits(store: str) -> None:
     clock = TurnedClock()
     upstream = Sliding(clock, 10)
-    settings = of('images = "10 / 1m"') + f'[store]\nurl = "sqlite:{tmp_path}/x.db"\n'
+    settings = of('images = "10 / 1m"') + store
     async with (
-        staged(settings=settings, upstream=upstream, clock=clock) as one,
-        staged(settings=settings, upstream=upstream, clock=clock) as two,
+        staged(settings=settings, upstream=upstream, clock=clock, environ=MASTER) as one,
+        staged(settings=settings, upstream=upstream, clock=clock, environ=MASTER) as two,
     ):
         begun = [begin(stage, str(i)) for stage in (one, two) for i in range(20)]
         await turned(one, lambda: len(upstream.drawn) == 40)
@@ -104,13 +116,13 @@ async def test_two_processes_on_one_store_share_the_limits(tmp_path: Path) -> No
         assert all(prompts(stage) == [str(i) for i in range(20)] for stage in (one, two)), "in order in each"
 
 
-async def test_a_slot_that_another_process_gives_back_is_seen_soon(tmp_path: Path) -> None:
+async def test_a_slot_that_another_process_gives_back_is_seen_soon(store: str) -> None:
     ends = asyncio.Event()
-    settings = of("concurrent = 1") + f'[store]\nurl = "sqlite:{tmp_path}/x.db"\n'
+    settings = of("concurrent = 1") + store
     clock = TurnedClock()
     async with (
-        staged(settings=settings, upstream=answer(wait=ends), clock=clock) as one,
-        staged(settings=settings, clock=clock) as two,
+        staged(settings=settings, upstream=answer(wait=ends), clock=clock, environ=MASTER) as one,
+        staged(settings=settings, clock=clock, environ=MASTER) as two,
     ):
         first = begin(one, "a")
         await one.reached(1)
