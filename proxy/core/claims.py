@@ -7,6 +7,7 @@ import secrets
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import Context
 from typing import Protocol
 
 from ..model.quota import LEASE, Claim, Claimed, Line, Settle, Tallied, Tally
@@ -81,8 +82,10 @@ class Claims:
     def _ask(self, asked: Asked) -> None:
         self._asked.append(asked)
         if self._worker is None:
-            self._worker = asyncio.get_running_loop().create_task(self._work(), name="framegate-claims")
-            self._pulse = asyncio.get_running_loop().create_task(self._beat(), name="framegate-lease")
+            # In a context of their own: they outlive the request that happens to ask first.
+            begin, context = asyncio.get_running_loop().create_task, Context()
+            self._worker = context.run(begin, self._work(), name="framegate-claims")
+            self._pulse = context.run(begin, self._beat(), name="framegate-lease")
         elif self._woken is not None:
             self._wake()
 

@@ -23,6 +23,7 @@ from .tables import (
     LogTable,
     ModelTable,
     PluginTable,
+    QueueTable,
     RouteTable,
     ServerTable,
     StoreTable,
@@ -42,6 +43,7 @@ __all__ = [
     "LogTable",
     "ModelTable",
     "PluginTable",
+    "QueueTable",
     "RouteTable",
     "ServerTable",
     "StoreTable",
@@ -61,7 +63,6 @@ UNBUILT: dict[str, object] = {
     "prices": None,
     "server.trusted_proxies": [],
     "server.max_json": None,
-    "upstreams.*.limits": None,
     "routes.*.limits": None,
     "routes.*.max_json": None,
 }
