@@ -10,9 +10,12 @@ from .core import proxies
 from .core.chain import Inner
 from .core.credential import Credential
 from .core.engine import Engine, Generation, Lane, Placed
+from .core.gate import Gate
 from .core.health import Health
 from .core.model_names import ModelNames
+from .core.queued import Queue
 from .core.routes import Route, Routes
+from .core.tables import QueueTable
 from .core.upstreams import Upstream, Upstreams
 from .images.renewal import Renewal
 from .images.serving import Serving
@@ -20,9 +23,11 @@ from .model.fetch import Remote
 from .model.images import Stored
 from .model.message import Request, Response
 from .model.prices import Price, price_of
-from .model.services import Callers, Clock, Services
+from .model.quota import Quotas
+from .model.services import Callers, Clock, Failures, Services
 from .model.slots import Caller
 from .model.values import Secret
+from .openai.demand import demand
 from .openai.failure_judge import Judge
 from .prices.book import ConfigBook
 from .state import State
@@ -52,10 +57,13 @@ async def generation(
     `make` stands in for `upstream`, where a test has wires of its own, and `remote` for what fetches from URLs.
     """
     make = make or partial(upstream, environ=state.environ)
-    health = state.health(log)
-    upstreams = Upstreams(
-        {name: make(config, name, clock, engine.mark, health) for name in config.upstreams}, log, health
-    )
+    health, quotas, failures = state.health(log), state.quotas(config, log), Judge(config.failures, clock)
+
+    def made_of(name: str) -> Upstream:
+        queue = _queue(config, name, state, quotas, failures, clock, log)
+        return make(config, name, clock, engine.mark, health, queue)
+
+    upstreams = Upstreams({name: made_of(name) for name in config.upstreams}, log, health, engine.spawn)
     made = Generation(upstreams, verbose=config.server.expose == "all")
     placed = {
         name: Placed(name, table.make(), table.on_crash)
@@ -67,13 +75,13 @@ async def generation(
     services = Services(
         upstreams=upstreams,
         store=state,
-        quotas=state.quotas(config, log),
+        quotas=quotas,
         prices=ConfigBook(_prices(config)),
         means=state.means,
         images=images,
         remote=remote or fetcher,
         callers=state.callers(_declared(config), frozenset(config.groups), log),
-        failures=Judge(config.failures, clock),
+        failures=failures,
         clock=clock,
         log=log,
         spawn=engine.spawn,
@@ -90,6 +98,7 @@ def upstream(
     clock: Clock,
     mark: str = "",
     health: Health | None = None,
+    queue: Inner | None = None,
     *,
     environ: Mapping[str, str] | None = None,
 ) -> Upstream:
@@ -106,9 +115,9 @@ def upstream(
         proxy=proxies.find(table.proxy, table.base_url, environ or {}),
     )
     swaps = config.has_credential(name)
-    layers: tuple[tuple[str, Inner], ...] = ()
+    layers: tuple[tuple[str, Inner], ...] = () if queue is None else (("queue", queue),)
     if table.models or table.only:
-        layers = (("model names", ModelNames(table.models, table.only)),)
+        layers = (*layers, ("model names", ModelNames(table.models, table.only)))
     if swaps or table.headers:
         credential = Credential(
             table.api_key,
@@ -123,6 +132,26 @@ def upstream(
         )
         layers = (*layers, ("credential", credential))
     return Upstream(name, wire, layers)
+
+
+def _queue(
+    config: Config, name: str, state: State, quotas: Quotas, failures: Failures, clock: Clock, log: Any
+) -> Queue | None:
+    """What lets through only what the upstream's limits allow, where they are known."""
+    table = config.upstreams[name]
+    if not table.limits:
+        return None
+    queue, waiting = table.queue or QueueTable(), state.waiting(name)
+    return Queue(
+        name,
+        Gate(name, table.limits, waiting, quotas, clock, log, queue.length),
+        waiting,
+        failures,
+        clock,
+        length=queue.length,
+        wait=queue.wait,
+        demand=partial(demand, means=state.means),
+    )
 
 
 def _route(config: Config, made: Generation, table: RouteTable, placed: dict[str, Placed], log: Any) -> Route[Lane]:

@@ -13,6 +13,7 @@ from .core.claims import Claims
 from .core.clock import SystemClock
 from .core.health import Health
 from .core.quota import Quotas
+from .core.waiting import Waiting
 from .model.quota import Tallied, Tally
 from .model.services import Clock, Log
 from .model.slots import Caller
@@ -48,6 +49,7 @@ class State:
         self._pool = ThreadPoolExecutor(IMAGE_THREADS, "framegate-images")
         self._health: Health | None = None
         self.means = Means()
+        self._waiting: dict[str, Waiting] = {}
         self._claims: tuple[Claims, Claims] | None = None
         self._buckets: dict[Account, S3] = {}  # connections outlive a reload, and what is being read from them
         self._gate: Gate | None = None
@@ -129,6 +131,10 @@ class State:
             routes={route.match: route.limits for route in config.routes},
             zone=config.store.zone,
         )
+
+    def waiting(self, upstream: str) -> Waiting:
+        """Who waits before that upstream; it outlives every config."""
+        return self._waiting.setdefault(upstream, Waiting())
 
     def gate(self) -> Gate:
         """How many pictures are fetched at once, by all configs together."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from proxy.api import Failure, FailureClass, ProxyError, Rejected, Response
+from proxy.api import Failure, FailureClass, ProxyError, QueueFull, Rejected, Response
 
 from .judge import Tried
 from .question import Question
@@ -76,8 +76,11 @@ def nobody(question: Question, why: str) -> ProxyError:
     )
 
 
-def _meaning(tried: Tried) -> int:
-    return FIRST.index(tried.failure.kind) if tried.failure is not None else len(FIRST)
+def _meaning(tried: Tried) -> tuple[int, float]:
+    """How much it says, the most first; of several lines that were too long, the shortest."""
+    wait = tried.error.wait if isinstance(tried.error, QueueFull) else 0.0
+    meaning = FIRST.index(tried.failure.kind) if tried.failure is not None else len(FIRST)
+    return meaning, math.inf if wait is None else wait
 
 
 def _shown(response: Response, failure: Failure) -> bool:

@@ -250,6 +250,8 @@ class Round:
                 health.left(attempt, question.capability)
         tried.seconds = self._clock.now() - began
         if attempt is not None:
+            if attempt.queued is not None and not attempt.queued.refused:
+                tried.seconds -= attempt.queued.seconds
             self._record(tried, attempt)
         if tried.failure is not None and tried.failure.kind != "safety" and response is not None:
             await response.aclose()  # a refusal in a model's own words may be what the client is to hear

@@ -21,7 +21,7 @@ def may_speak_of_pictures(request: Request) -> bool:
     data = request.body.now()
     if data is None:
         return request.body.length != 0
-    if b'"url"' in data or b"/files/" in data or b"\\u" in data:
+    if b'"url"' in data or b"/files/" in data or b"/files\\/" in data or b"\\u" in data:
         return True
     return b"response_format" in data and data[:1] != b"{"  # in a form, a value has no quotes
 

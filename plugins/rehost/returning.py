@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext, suppress
 
-from proxy.api import Body, ImageStore, Operation, Quoted, Rejected, Request, with_strings
+from proxy.api import Body, ImageStore, ImageStoreError, Operation, Quoted, Rejected, Request, StoreError, with_strings
 
+# Where a client shows a model a picture, in a chat and in Responses.
+SHOWN = re.compile(r"(?:messages|input)\[\d+\]\.(?:content|output)\[\d+\]\.image_url(?:\.url)?", re.ASCII)
 # Whatever stands before it: where we are reached may have changed since the link was given.
 OURS = re.compile(r"(?:https?://[^/?#]+)?(?:/[^?#]*)?/files/([a-z2-7]{26}\.[a-z]{3,4})(?:\?[^#]*)?", re.ASCII)
 
@@ -13,27 +16,35 @@ OURS = re.compile(r"(?:https?://[^/?#]+)?(?:/[^?#]*)?/files/([a-z2-7]{26}\.[a-z]
 async def restored(
     request: Request, asked: Operation, images: ImageStore, owner: str | None
 ) -> tuple[Request, list[Body]]:
-    """The request with base64 in the place of our URLs in earlier results, and the bodies that are to be closed.
+    """The request with base64 in the place of our URLs, and the bodies that are to be closed.
 
-    Raises Rejected for a picture that is not there any more, or is another's: nobody learns which.
+    In an earlier result nothing else can stand: raises Rejected for a picture that is not there any more, or is
+    another's; nobody learns which. Where the client shows a picture, such a URL may be anybody's, and what can't be
+    had stays.
     """
-    bodies: dict[str, Body] = {}
-    for image in asked.images:
-        found = OURS.fullmatch(image.value) if image.path.endswith(".result") else None
-        if found is None:
-            continue
-        stored = await images.find(found[1])
-        body = await images.body(found[1]) if stored is not None and stored.owner == owner else None
-        if body is None:
-            for one in bodies.values():
-                await one.aclose()
-            raise Rejected(
-                "The picture that the request brings back is not there, or is there no more.",
-                status=404,
-                code="file_not_found",
-                param=image.path[:64],
-            )
-        bodies[image.path] = body
+    bodies: dict[str, Quoted] = {}
+    try:
+        for image in asked.images:
+            result = image.path.endswith(".result")
+            found = OURS.fullmatch(image.value) if result or SHOWN.fullmatch(image.path) else None
+            if found is None or (found[1].endswith(".svg") and not result):  # no model is shown an SVG
+                continue
+            with nullcontext() if result else suppress(ImageStoreError, StoreError):
+                stored = await images.find(found[1])
+                body = await images.body(found[1]) if stored is not None and stored.owner == owner else None
+                if body is not None and stored is not None:
+                    bodies[image.path] = Quoted(body, "" if result else f"data:image/{stored.type};base64,")
+                elif result:
+                    raise Rejected(
+                        "The picture that the request brings back is not there, or is there no more.",
+                        status=404,
+                        code="file_not_found",
+                        param=image.path[:64],
+                    )
+    except BaseException:
+        for one in bodies.values():
+            await one.aclose()
+        raise
     if bodies:
-        request = await with_strings(request, {path: Quoted(body) for path, body in bodies.items()})
+        request = await with_strings(request, bodies)
     return request, list(bodies.values())

@@ -23,6 +23,7 @@ from .tables import (
     LogTable,
     ModelTable,
     PluginTable,
+    QueueTable,
     RouteTable,
     ServerTable,
     StoreTable,
@@ -42,6 +43,7 @@ __all__ = [
     "LogTable",
     "ModelTable",
     "PluginTable",
+    "QueueTable",
     "RouteTable",
     "ServerTable",
     "StoreTable",
@@ -56,7 +58,6 @@ UNBUILT: dict[str, object] = {
     "admin": None,
     "server.trusted_proxies": [],
     "server.max_json": None,
-    "upstreams.*.limits": None,
     "routes.*.max_json": None,
 }
 # Our own plugins. One that is not installed is not built yet: its table does nothing, and a chain must not name it,

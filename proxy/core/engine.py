@@ -24,6 +24,7 @@ from ..model.services import Clock, Log, Services
 from ..model.slots import CHANGED, STOPPED
 from . import order
 from .chain import Crashed, Door, build
+from .finish import run
 from .reading import read, uncoded
 from .render import render
 from .routes import Route, Routes
@@ -253,12 +254,16 @@ class Engine:
             winner = response.attempt or exchange.attempts[-1]
             for attempt in exchange.attempts:
                 overhead -= attempt.seconds
+                if attempt.queued is not None and not attempt.queued.refused:
+                    overhead -= attempt.queued.seconds
                 told.append(f"{attempt.upstream}={attempt.outcome}")
             marks += (
                 (b"x-framegate-upstream", winner.upstream.encode()),
                 (b"x-framegate-attempts", ", ".join(told).encode()),
                 (b"x-framegate-overhead-ms", b"%.2f" % max(0.0, overhead * 1000)),
             )
+            if winner.queued is not None:
+                marks.append((b"x-framegate-queue", str(winner.queued).encode()))
             if (stopped := exchange.get(STOPPED)) is not None:
                 marks.append((b"x-framegate-stopped", stopped.encode()))
             if changed := (*exchange.get(CHANGED, ()), *winner.changed):
@@ -291,11 +296,7 @@ class Engine:
 
     async def _finish(self, exchange: Exchange, outcome: Outcome, finishers: Sequence[Any]) -> None:
         try:
-            for finisher in finishers:
-                try:
-                    await finisher(outcome)
-                except Exception as error:
-                    self.log.error("finisher_crashed", id=exchange.id, exc_info=error)
+            await run(finishers, outcome, self.log, exchange.id)
         finally:
             if isinstance(exchange.lane, Lane):
                 exchange.lane.generation.leave()

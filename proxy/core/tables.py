@@ -266,6 +266,18 @@ class ImagesTable:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueTable:
+    """`[upstreams.NAME] queue`: who waits where the upstream has limits."""
+
+    length: int = 1000  # of each worker's
+    wait: Duration = 120.0
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "length")
+        _longer_than_nothing(self, "wait")
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamTable:
     """`[upstreams.NAME]`: a service that answers."""
 
@@ -276,6 +288,7 @@ class UpstreamTable:
     models: dict[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     limits: Limits = NO_LIMITS
+    queue: QueueTable | None = None  # not given: the usual one, where there are limits
     connect_timeout: Duration = 5.0
     first_byte_timeout: Duration = 600.0
     idle_timeout: Duration = 300.0
@@ -301,6 +314,10 @@ class UpstreamTable:
                     raise ValueError(f"headers: '{name}' holds a line break or another control character")
         if self.ca_file is not None:
             _certificates(self.ca_file)
+        if self.limits.budget:
+            raise ValueError("limits: a budget is for those who ask, not for an upstream; give it to a key or a group")
+        if self.queue is not None and not self.limits:
+            raise ValueError("queue: nobody waits for an upstream without limits; give it limits, or take queue out")
         self._check_models()
         self._check_proxy()
         if self.max_connections < 0:
@@ -342,8 +359,13 @@ class UpstreamTable:
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of its inner layers, outermost first."""
-        names = ("model names",) if self.models or self.only else ()
-        return (*names, "credential", "wire") if self.api_key or self.headers else (*names, "wire")
+        there = {
+            "queue": bool(self.limits),
+            "model names": bool(self.models or self.only),
+            "credential": bool(self.api_key or self.headers),
+            "wire": True,
+        }
+        return tuple([name for name, is_there in there.items() if is_there])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 from typing import Literal, Protocol
 
 from ..model.errors import ProxyError, UpstreamError
-from ..model.exchange import Attempt, Client, Exchange, Span, Verdict
+from ..model.exchange import Attempt, Client, Exchange, Outcome, Span, Verdict
 from ..model.health import Health
 from ..model.message import Request, Response
-from ..model.services import Asks, Log
+from ..model.services import Asks, Log, Spawn
 from .chain import Door, Inner, build
+from .ended import told
+from .finish import run
 from .model_names import ModelNames
 
 
@@ -37,8 +40,10 @@ class Upstream:
 class Upstreams:
     """The door to all of them. Targets here are what goes behind an upstream's base URL."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], log: Log, health: Health) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream], log: Log, health: Health, spawn: Spawn) -> None:
         self.health = health
+        self._log = log
+        self._spawn = spawn
         self._upstreams = dict(upstreams)
         self._doors: dict[str, Door] = {
             name: build(
@@ -73,9 +78,23 @@ class Upstreams:
 
         The attempt is no part of the caller's exchange.
         """
-        return await self.ask(
-            Exchange("", request, Client("framegate")), request, name, request.target.removeprefix("/v1")
-        )
+        exchange = Exchange("", request, Client("framegate"))
+        try:
+            response = await self.ask(exchange, request, name, request.target.removeprefix("/v1"))
+        except BaseException as error:
+            self._finish(exchange, None, error)
+            raise
+        if not exchange.has_finishers:
+            return response
+        return told(response, partial(self._finish, exchange, response, None))
+
+    def _finish(self, exchange: Exchange, response: Response | None, error: BaseException | None) -> None:
+        """A call of our own has ended, or its answer has."""
+        if finishers := exchange.take_finishers():
+            seconds = perf_counter() - exchange.began
+            status = 0 if response is None else response.status
+            outcome = Outcome(status, 0, error is None, False, response, exchange.attempts, error, seconds)
+            self._spawn(run(finishers, outcome, self._log, "call"), name="finish-call")
 
     def ask(self, exchange: Exchange, request: Request, name: str, rest: str) -> Awaitable[Response]:
         """Ask that upstream for `rest`, the target behind its base URL. Each call is one attempt."""

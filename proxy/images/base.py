@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,9 +21,10 @@ from .collector import GRACE, Collector
 from .files import Files
 from .index import Index, new_name
 from .signing import Links
-from .spool import Finished, Spooling
+from .spool import Spooling
 from .thumbs import Thumbs
 
+LAST = 8  # pictures at a time that are synced and put in their places; threads are made as they are needed
 PATIENCE = 60.0  # seconds that the index may take to learn a name; a slower one has failed
 
 
@@ -56,6 +57,8 @@ class Images:
         self._store = store
         self.clock = clock
         self._pool = pool
+        # Of its own: who waits for the disk keeps nobody from summing, and the more wait, the more a disk does at once.
+        self._last = ThreadPoolExecutor(LAST, "framegate-images-last")
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
@@ -78,23 +81,19 @@ class Images:
             self.collector.wanted.set()
             await self.thumbs.aclose()
 
-    @asynccontextmanager
-    async def spool(self, *, owner: str | None = None, request: str | None = None) -> AsyncIterator[Spooling]:
-        """Take a picture in."""
+    def spool(self, *, owner: str | None = None, request: str | None = None) -> Spooling:
+        """Take a picture in. Raises ImageStoreError where the config has no place for it."""
         if self.rules is None:
             raise ImageStoreError("The config has no [images] table, so there is no place for pictures.")
-        spool = Spooling(self.files, self._pool, partial(self._keep, self.rules), owner=owner, request=request)
-        try:
-            yield spool
-        finally:
-            await spool.aclose()
+        keep = partial(self._keep, self.rules)
+        return Spooling(self.files, self._pool, self._last, keep, owner=owner, request=request)
 
     async def find(self, name: str) -> Stored | None:
         """The picture of that name, with its link."""
         stored = await self.index.get(name)
         if stored is None or self.rules is None:
             return None
-        return self._linked(self.rules, stored, self._ends(self.rules, stored))
+        return self._linked(self.rules, stored, self._ends(self.rules, stored.expires))
 
     async def signed_anew(self, name: str, *, owner: str | None) -> tuple[Stored, float | None] | None:
         """The same for its owner alone, with when the link ends, if it does; nobody has what has no owner.
@@ -104,7 +103,7 @@ class Images:
         stored = await self.index.get(name)
         if stored is None or self.rules is None or owner is None or stored.owner != owner:
             return None
-        ends = self._ends(self.rules, stored)
+        ends = self._ends(self.rules, stored.expires)
         return self._linked(self.rules, stored, ends), ends
 
     async def body(self, name: str) -> Body | None:
@@ -126,52 +125,70 @@ class Images:
             await self.collector.drop(stored.sha256)
         return stored is not None
 
-    async def _keep(self, rules: Rules, spool: Spooling, finished: Finished, ttl: Lifetime | None) -> Stored:
-        """Reference, bytes, name: in this order a process may be killed anywhere and nothing that is named is lost."""
+    async def _keep(self, rules: Rules, spool: Spooling, ttl: Lifetime | None) -> Stored:
+        """Bytes and reference, then the name: a process may be killed anywhere and nothing that is named is lost."""
+        finished = await spool.finish(self.blobs.placing)
         picture, size, sha256 = finished
         ttl = rules.ttl if ttl is None else ttl
         seconds = None if ttl == "forever" else float(ttl)
         now = self.clock.wall()
+        name = new_name(picture.type)
+        expires = None if seconds is None else now + seconds
+        path = self._path(rules, name, self._ends(rules, expires))
         stored = Stored(
-            name=new_name(picture.type),
+            name=name,
             type=picture.type,
             size=size,
             width=picture.width,
             height=picture.height,
             sha256=sha256,
             created=now,
-            expires=None if seconds is None else now + seconds,
+            expires=expires,
             owner=spool.owner,
             request=spool.request,
+            path=path,
+            url=rules.base() + path,
         )
+
+        async def refer() -> None:
+            await self.index.refer(sha256, name, seconds)
+
+        async def put() -> None:
+            if self.clock.wall() - now > GRACE / 2:
+                # This process, or its machine, has stood still. By now its reference may have been taken for one that
+                # was left behind by who was killed.
+                raise ImageStoreError("The store of pictures can't be used: it took too long.")
+            await self.index.put(stored)
+
         try:
             async with asyncio.timeout(PATIENCE + self.blobs.patience):
-                await self.index.refer(sha256, stored.name, seconds)
-                await self.blobs.put(spool, sha256, picture.type)
-                if self.clock.wall() - now > GRACE / 2:
-                    # This process, or its machine, has stood still. By now its reference may have been taken for one
-                    # that was left behind by who was killed.
-                    raise ImageStoreError("The store of pictures can't be used: it took too long.")
-                await self.index.put(stored)
+                await self.blobs.put(spool, finished, refer, put)
                 if rules.max_bytes is not None:
                     await self.collector.count(size)
         except (StoreError, TimeoutError) as error:
+            if isinstance(error, StoreError):  # of the two that were written in one moment the name may be there alone
+                with suppress(ProxyError):
+                    await self.index.delete(name)
             raise ImageStoreError("The store of pictures can't be used: its index does not answer.") from error
         except ImageStoreError:
             with suppress(ProxyError):
-                await self.index.release(sha256, stored.name)
+                await self.index.release(sha256, name)
             raise
-        return self._linked(rules, stored, self._ends(rules, stored))
+        finally:
+            spool.release()
+        return stored
 
-    def _ends(self, rules: Rules, stored: Stored) -> float | None:
+    def _ends(self, rules: Rules, expires: float | None) -> float | None:
         """When a link that is made now ends; None: never."""
-        ends = [] if stored.expires is None else [stored.expires]
+        ends = [] if expires is None else [expires]
         if rules.links is not None:
             ends.append(self.clock.wall() + rules.links.ttl)
         return min(ends, default=None)
 
+    def _path(self, rules: Rules, name: str, ends: float | None) -> str:
+        path = f"/files/{name}"
+        return path if rules.links is None or ends is None else f"{path}?{rules.links.sign(name, ends)}"
+
     def _linked(self, rules: Rules, stored: Stored, ends: float | None) -> Stored:
-        path = f"/files/{stored.name}"
-        if rules.links is not None and ends is not None:
-            path += "?" + rules.links.sign(stored.name, ends)
+        path = self._path(rules, stored.name, ends)
         return replace(stored, path=path, url=rules.base() + path)

@@ -1,7 +1,8 @@
 """Where whole pictures lie: what is asked of such a place, and the folder as one of them (`s3.py` is the other).
 
-Pictures on their way in are local files in both. Whoever puts one has written a reference before; whoever takes one
-away looks for references at a moment at which nobody can be putting the same. How a place sees to that is its own.
+Pictures on their way in are local files in both. Whoever takes a picture away looks for references at a moment at which
+nobody is between putting the same there and writing its reference. How a place sees to that is its own: a folder by a
+lock that is held from the one to the other, S3 by having the reference written first.
 """
 
 from __future__ import annotations
@@ -14,26 +15,29 @@ from typing import Protocol
 
 from ..model.body import Body
 from ..model.file import FileBody
-from ..model.images import ImageType
 from .files import Blob, Files
-from .spool import Spooling
+from .spool import Finished, Placing, Spooling
 
 AGAIN = 0.005  # seconds before another try where somebody is putting a picture in its place
+TRIES = 400  # then it is left for the next round: whoever has put it there may be stuck
 Needed = Callable[[str], Awaitable[bool]]
+Write = Callable[[], Awaitable[None]]
 
 
 class Blobs(Protocol):
     """Pictures' bytes by SHA-256. Where they can't be reached everything raises ImageStoreError."""
 
     patience: float  # seconds that `put` may take by its own rules
+    placing: Placing | None  # has the thread that ends a spool put it in its place; None: `put` does all
 
     async def prepare(self) -> None:
         """See whether it can be used."""
 
-    async def put(self, spool: Spooling, sha256: str, type: ImageType) -> None:
-        """Put a picture that is whole in its place, also where the same is there already.
+    async def put(self, spool: Spooling, finished: Finished, refer: Write, name: Write) -> None:
+        """Have a picture that is whole in its place, and its reference and its name written, in an order that is safe.
 
-        What is there may be about to be taken away, or be damaged; one that has just been written is neither.
+        It is put there also where the same is there already: that may be about to be taken away, or be damaged; one
+        that has just been written is neither.
         """
 
     async def open(self, sha256: str, size: int, first: int, length: int) -> Body | None:
@@ -59,15 +63,14 @@ class Folder:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self.placing: Placing | None = files.place
 
     async def prepare(self) -> None:
         """Nothing beyond what the spools need."""
 
-    async def put(self, spool: Spooling, sha256: str, type: ImageType) -> None:
-        """Rename it there."""
-        assert spool.temp is not None
-        await spool.run(self._files.place, spool.temp, sha256)
-        spool.moved()
+    async def put(self, spool: Spooling, finished: Finished, refer: Write, name: Write) -> None:
+        """Write both in one moment. It is there: the thread that ended the spool has renamed it, and holds the lock."""
+        await asyncio.gather(refer(), name())
 
     async def open(self, sha256: str, size: int, first: int, length: int) -> FileBody | None:
         """A part of the file, which the kernel can send."""
@@ -90,8 +93,8 @@ class Folder:
 
     async def drop(self, sha256: str, needed: Needed) -> bool:
         """Remove the file, under the lock: nobody else can put the same in its place meanwhile."""
-        async with self._alone():
-            if await needed(sha256):
+        async with self._alone(sha256) as alone:
+            if not alone or await needed(sha256):
                 return False
             await asyncio.to_thread(self._files.remove, sha256)
             return True
@@ -105,10 +108,11 @@ class Folder:
         return str(self._files.path(sha256))
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        while True:
-            with self._files.alone() as alone:
+    async def _alone(self, sha256: str) -> AsyncIterator[bool]:
+        for _ in range(TRIES):
+            with self._files.alone(sha256) as alone:
                 if alone:
-                    yield
+                    yield True
                     return
             await asyncio.sleep(AGAIN)
+        yield False

@@ -2,7 +2,7 @@
 
 spool/XX        pictures on their way in, each locked by the process that writes it
 blobs/ab/abcd   whole pictures
-lock            shared by who puts one there, alone with who takes one away
+locks/ab        for those in blobs/ab: shared by who puts one there, until it has a name; alone with who takes one away
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Files:
         self.lasting = lasting  # whether whole pictures stay here, too
         self._spool = folder / "spool"
         self._blobs = folder / "blobs"
+        self._locks = folder / "locks"
 
     def prepare(self) -> None:
         """Make the folders, and see that something can be written there. Raises ImageStoreError."""
@@ -88,28 +89,37 @@ class Files:
             temp.path.unlink()
         os.close(temp.descriptor)
 
-    def place(self, temp: Temp, sha256: str) -> None:
+    def place(self, temp: Temp, sha256: str) -> int:
         """Put a picture that is whole in its place, also where the same is there already. Raises OSError.
 
-        What is there may be about to be taken away, or be damaged; one that has just been written is neither.
+        What is there may be damaged; what has just been written is not. Until the descriptor returned is closed nobody
+        takes away what lies there, be it this one or another's of the same bytes.
         """
         path = self.path(sha256)
-        with self._lock(fcntl.LOCK_SH):
+        lock = self._locked(sha256, fcntl.LOCK_SH)
+        try:
             try:
                 temp.path.rename(path)
             except FileNotFoundError:
                 for folder in (self._blobs, path.parent):
                     folder.mkdir(FOLDER, exist_ok=True)
                 temp.path.rename(path)
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
 
     @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Keep all others from putting pictures in their places; False when somebody is at it just now."""
+    def alone(self, sha256: str) -> Iterator[bool]:
+        """Keep all others from putting it in its place; False when somebody has just put it there, or one near it."""
+        lock = None
+        with suppress(BlockingIOError):
+            lock = self._locked(sha256, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
-                yield True
-        except BlockingIOError:
-            yield False
+            yield lock is not None
+        finally:
+            if lock is not None:
+                os.close(lock)
 
     def remove(self, sha256: str) -> None:
         """Take a picture away; who is reading it reads on. Raises ImageStoreError."""
@@ -165,14 +175,22 @@ class Files:
         finally:
             os.close(descriptor)
 
-    @contextmanager
-    def _lock(self, how: int) -> Iterator[None]:
-        descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE)
+    def _locked(self, sha256: str, how: int) -> int:
+        """A descriptor that holds the lock until it is closed, or its process is gone."""
+        # One for each of 256 folders: who takes a picture away finds its own free now and then, however many come in.
+        path = self._locks / sha256[:2]
+        flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, FILE)
+        except FileNotFoundError:
+            self._locks.mkdir(FOLDER, parents=True, exist_ok=True)
+            descriptor = os.open(path, flags, FILE)
         try:
             fcntl.flock(descriptor, how)
-            yield
-        finally:
+        except BaseException:
             os.close(descriptor)
+            raise
+        return descriptor
 
     def _guarded(self, work: Callable[[], T]) -> T:
         try:

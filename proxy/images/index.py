@@ -1,7 +1,7 @@
 """Which names lead to which bytes, in the store: one record for each name, one for each reference to bytes.
 
-A reference is written before its bytes are put in their place and before its name, and taken away behind its name. So
-wherever a process is killed, bytes that a name needs have a reference; at most one too many is left over.
+A reference is written before its name, or with it, and taken away behind it. So wherever a process is killed, bytes
+that a name needs have a reference; at most one too many is left over.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import base64
 import re
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -24,6 +23,8 @@ NAME = re.compile(r"[a-z2-7]{26}\.(?:png|jpg|webp|gif|svg)", re.ASCII)
 ENDINGS: dict[ImageType, str] = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif", "svg": "svg"}
 BITS = 128  # of a name: whoever knows one may see the picture
 PAGE = 500
+# What a record holds: all but its key, and what depends on when it is asked for.
+KEPT = ("type", "size", "width", "height", "sha256", "created", "expires", "owner", "request")
 LONGER = 600.0  # seconds that a reference outlives its name, so that it is never the first of the two to end
 
 
@@ -50,7 +51,7 @@ class Index:
 
     async def put(self, stored: Stored) -> None:
         """Let the name lead there, until its time is over."""
-        record = {key: value for key, value in asdict(stored).items() if key not in ("name", "path", "url")}
+        record = {key: getattr(stored, key) for key in KEPT}
         ttl = None if stored.expires is None else stored.expires - self._clock.wall()
         await self._store.put(NAMES, stored.name, orjson.dumps(record), ttl=ttl)
 

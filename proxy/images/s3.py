@@ -31,10 +31,10 @@ from ..model.bucket import Account
 from ..model.images import MEDIA, ImageType
 from ..model.services import Clock
 from ..model.store import Store
-from .blobs import Needed
+from .blobs import Needed, Write
 from .files import Blob, translated
 from .s3_client import Client, Denied, Download, Missing, sorry
-from .spool import Spooling
+from .spool import Finished, Placing, Spooling
 from .upload import Upload, md5
 
 GOING = "blobs-going"  # the space of the marks
@@ -49,6 +49,8 @@ SUM = re.compile(r"[0-9a-f]{64}")
 class S3:
     """The objects of a bucket under a prefix."""
 
+    placing: Placing | None = None
+
     def __init__(self, account: Account, store: Store, clock: Clock) -> None:
         self.patience = account.timeout
         self._bucket = account.bucket
@@ -61,8 +63,13 @@ class S3:
         async with self._client.asking(self._client.others, min(LOOK, self._client.patience)) as client:
             await client.list_objects_v2(Bucket=self._bucket.name, Prefix=self._key(""), MaxKeys=1)
 
-    async def put(self, spool: Spooling, sha256: str, type: ImageType) -> None:
+    async def put(self, spool: Spooling, finished: Finished, refer: Write, name: Write) -> None:
         """Put it whole, in one request, read from the spool's file as it goes. S3 compares it with its sum."""
+        await refer()
+        await self._put(spool, finished.sha256, finished.picture.type)
+        await name()
+
+    async def _put(self, spool: Spooling, sha256: str, type: ImageType) -> None:
         if self._bucket.endpoint is None:
             proof = {"ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode()}
         else:

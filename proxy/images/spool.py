@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from ..model.images import ImageStoreError, Lifetime, Piece, Stored
 from .files import Files, Temp, translated
@@ -26,28 +26,35 @@ class Finished(NamedTuple):
     sha256: str
 
 
-Keep = Callable[["Spooling", Finished, Lifetime | None], Awaitable[Stored]]
+Done = tuple[OSError | None, Finished | None]  # what a thread has to say: what refused it, and what it has finished
+Keep = Callable[["Spooling", Lifetime | None], Awaitable[Stored]]
+# Puts a file in its place by its sum; the descriptor returned holds a lock under which it stays there.
+Placing = Callable[[Temp, str], int]
 
 
 class Spooling:
     """The spool of a store in files."""
 
-    def __init__(self, files: Files, pool: Executor, keep: Keep, *, owner: str | None, request: str | None) -> None:
+    def __init__(
+        self, files: Files, pool: Executor, last: Executor, keep: Keep, *, owner: str | None, request: str | None
+    ) -> None:
         self.owner = owner
         self.request = request
         self.size = 0
         self.temp: Temp | None = None
         self._files = files
         self._pool = pool
+        self._last = last  # has the threads that end a picture: they wait for the disk
         self._keep = keep
         self._pieces: list[bytes] = []  # not with the thread yet, or given back by it
         self._held = 0  # bytes of these
         self._written = 0  # bytes in the file
         self._sum = hashlib.sha256()
-        self._writing: asyncio.Future[OSError | None] | None = None
+        self._writing: asyncio.Future[Done] | None = None
         self._refused: OSError | None = None  # what the disk said
         self._ended = False
-        self._moved = False
+        self._moved = False  # the file has become the picture, and can still be read
+        self._lock: int | None = None  # holds it in its place
         self._alone = threading.Lock()  # one thread at the file at a time, the one that closes it too
 
     def write(self, data: Piece) -> None:
@@ -65,15 +72,31 @@ class Spooling:
             await asyncio.wait((self._writing,))
         self._check()
 
+    async def __aenter__(self) -> Self:
+        """Nothing is made before it is needed."""
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Leave nothing behind but what was kept."""
+        await self.aclose()
+
     async def commit(self, *, ttl: Lifetime | None = None) -> Stored:
         """Write the rest, then keep it."""
         if self._ended:
             raise ValueError("this spool has been committed or left; a picture is committed once")
+        return await self._keep(self, ttl)
+
+    async def finish(self, placing: Placing | None) -> Finished:
+        """Have one thread do all that is left, to the rename where there is one."""
         await self._idle()
         self._check()
-        finished = await self._finish()
+        writing = self._hand(self._last, self._seal, placing)
+        await asyncio.wait((writing,))
+        _, finished = writing.result()
+        self._check()
+        assert finished is not None
         self._ended = True
-        return await self._keep(self, finished, ttl)
+        return finished
 
     async def read(self) -> AsyncIterator[bytes]:
         """What is in the file, then what is not."""
@@ -93,17 +116,23 @@ class Spooling:
         with self._alone:
             return os.pread(self.temp.descriptor, count, at) if self.temp else b""
 
-    def moved(self) -> None:
-        """The file has become the picture: there is nothing to take away, and what is in it can still be read."""
-        self._moved = True
+    def release(self) -> None:
+        """Its place is its own by now: there is a name that needs it, or there will be none."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     async def aclose(self) -> None:
         """Leave nothing behind but what was kept."""
         self._ended = True
         if self._moved and self._writing is None and self.temp is not None:
-            os.close(self.temp.descriptor)  # which waits for nothing, as its bytes are on the disk
-            self.temp = None
-        if self._writing is not None or self.temp is not None:
+            self.release()
+            if os.fstat(self.temp.descriptor).st_nlink:
+                os.close(self.temp.descriptor)  # which waits for nothing, as its bytes are on the disk
+                self.temp = None
+            else:  # the same has been put in its place since, so closing it frees its blocks
+                self._last.submit(self._drop)
+        elif self._writing is not None or self.temp is not None:
             # Not to be cut short: the thread may just be making the file.
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, self._drop))
 
@@ -121,7 +150,7 @@ class Spooling:
 
     # --- the thread's work
 
-    def _put(self, data: Sequence[bytes]) -> OSError | None:
+    def _put(self, data: Sequence[bytes]) -> Done:
         """Write and sum it; what stood in the way, if anything did: `_written` says how far it came."""
         with self._alone:
             try:
@@ -135,25 +164,29 @@ class Spooling:
                     self._written += count
                     rest = rest[count:]
             except OSError as error:
-                return error
+                return error, None
             self._sum.update(whole)
-            return None
+            return None, None
 
-    def _seal(self, data: Sequence[bytes]) -> tuple[OSError | None, Sight | None]:
-        """Write the last of it, see what it is, have it lie on the disk for good."""
-        if data and (error := self._put(data)) is not None:
+    def _seal(self, data: Sequence[bytes], placing: Placing | None) -> Done:
+        """Write the last of it, see what it is, have it lie on the disk for good, put it in its place."""
+        if data and (error := self._put(data)[0]) is not None:
             return error, None
         with self._alone:
             picture = look(lambda at, count: os.pread(self.temp.descriptor, count, at) if self.temp else b"")
+            finished = Finished(picture, self._written, self._sum.hexdigest())
             try:
                 assert self.temp is not None
                 # Before it gets its name: after a power cut a name leads to all of a picture or, where the cut took
                 # the folder's entry or the index's, to nothing. Neither of these is waited for.
                 if self._files.lasting:
                     os.fdatasync(self.temp.descriptor)
+                if placing is not None:
+                    self._lock = placing(self.temp, finished.sha256)
+                    self._moved = True
             except OSError as error:
                 return error, None
-            return None, picture
+            return None, finished
 
     def _read(self, at: int) -> bytes:
         return os.pread(self.temp.descriptor, min(PIECE, self._written - at), at) if self.temp else b""
@@ -163,23 +196,28 @@ class Spooling:
             temp, self.temp = self.temp, None
             if temp is not None:
                 self._files.discard(temp)
+            self.release()
 
     # --- handing over
 
     def _start(self) -> None:
         """Hand the thread what there is, if that is enough and it is free."""
         if self._writing is None and self._held >= PIECE and self._refused is None:
-            data = self._take()
-            before = self._written
+            self._hand(self._pool, self._put)
 
-            def done(writing: asyncio.Future[OSError | None]) -> None:
-                self._writing = None
-                self._heard(writing.result(), data, before)
-                if not self._ended:
-                    self._start()
+    def _hand(self, pool: Executor, work: Callable[..., Done], *given: object) -> asyncio.Future[Done]:
+        data, before = self._take(), self._written
 
-            self._writing = asyncio.get_running_loop().run_in_executor(self._pool, self._put, data)
-            self._writing.add_done_callback(done)
+        def done(writing: asyncio.Future[Done]) -> None:
+            self._writing = None
+            if writing.exception() is None:
+                self._heard(writing.result()[0], data, before)
+            if not self._ended:
+                self._start()
+
+        self._writing = writing = asyncio.get_running_loop().run_in_executor(pool, work, data, *given)
+        writing.add_done_callback(done)
+        return writing
 
     def _take(self) -> Sequence[bytes]:
         data, self._pieces = self._pieces, []
@@ -192,16 +230,6 @@ class Spooling:
             self._pieces.insert(0, rest)
             self._held += len(rest)
             self._refused = refused
-
-    async def _finish(self) -> Finished:
-        data, before = self._take(), self._written
-        writing = asyncio.get_running_loop().run_in_executor(self._pool, self._seal, data)
-        await asyncio.wait((writing,))
-        refused, picture = writing.result()
-        self._heard(refused, data, before)
-        self._check()
-        assert picture is not None
-        return Finished(picture, self.size, self._sum.hexdigest())
 
     async def _idle(self) -> None:
         while self._writing is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
@@ -115,3 +116,21 @@ class UpstreamError(ProxyError):
         elif timeout:
             self.status = 504
             self.code = "upstream_timeout"
+
+
+class QueueFull(UpstreamError):
+    """No place before an upstream for one more who waits, or none in time. Nothing is wrong with the upstream.
+
+    `wait`: seconds until it would have been this one's turn; None when that will never be.
+    """
+
+    status = 503
+    type = "service_unavailable_error"
+
+    def __init__(self, why: str, *, wait: float | None) -> None:
+        super().__init__(why, sent=False)
+        self.code = "queue_unavailable"
+        self.wait = wait
+        self.should_retry = self.retryable = wait is not None
+        if wait is not None:
+            self.headers["retry-after"] = str(max(1, math.ceil(wait)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .message import Request, Response
 from .slots import Slots
@@ -27,6 +27,17 @@ class Span:
     verdict: Verdict
 
 
+class Queued(NamedTuple):
+    """How a call fared in the line before its upstream."""
+
+    position: int  # its place when it came: 1 is next
+    seconds: float  # that it waited; where it was refused, that it would have
+    refused: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.position}; {'expected' if self.refused else 'waited'}={self.seconds:.2f}"
+
+
 @dataclass(slots=True)
 class Attempt:
     """One call of an upstream, however often its own layers ask. `sent`: may it have acted on the request?"""
@@ -43,6 +54,7 @@ class Attempt:
     bytes: int = 0  # of its answer's body, where that was not handed on
     failure: FailureClass | None = None  # what it was judged to be, where somebody judges
     billed: Billed | None = None  # may it have cost something?
+    queued: Queued | None = None  # how it waited in line, where it did
 
     @property
     def outcome(self) -> str:
@@ -136,6 +148,11 @@ class Exchange(Slots):
             self.left = True
             if self.cancel is not None and not self.keeps_going:
                 self.cancel()
+
+    @property
+    def has_finishers(self) -> bool:
+        """Whether anybody wants to hear of its end."""
+        return bool(self._finishers)
 
     def take_finishers(self) -> list[Finisher]:
         """The finishers, newest first; a second call finds none, so that none runs twice."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-from ..model.errors import ProxyError, UpstreamError
+from ..model.errors import ProxyError, QueueFull, UpstreamError
 from ..model.failure import Billed, Failure, FailureClass, Told
 from ..model.message import Headers
 from . import failure_wait
@@ -107,10 +107,13 @@ def of_error(error: ProxyError, *, paid: bool) -> Failure | None:
         )
     if not isinstance(error, UpstreamError):
         return None
+    if isinstance(error, QueueFull):  # to ask the same one again would be to jump the line
+        told = Told(error.code, error.type, "no room in the line, or none in time")
+        return Failure.of("connect", told, paid=paid, again="never", bench="none")
     told = Told(error.code, error.type, f"{'too late' if error.timeout else 'no answer'}, {_sent(error.sent)}")
     if error.sent:
         return Failure.of("ambiguous", told, paid=paid)
-    if error.code == "queue_unavailable":  # our own line was full; the upstream has done nothing wrong
+    if error.code == "queue_unavailable":  # its connections were busy; the upstream has done nothing wrong
         return Failure.of("connect", told._replace(reason="no room in the line"), paid=paid, again="last", bench="none")
     return Failure.of("connect", told, paid=paid)
 

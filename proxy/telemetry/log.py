@@ -159,6 +159,9 @@ def _story(exchange: Exchange, outcome: Outcome) -> dict[str, Any]:
         story["calls"] = [_call(attempt, exchange, outcome) for attempt in exchange.attempts]
     if (stopped := exchange.get(STOPPED)) is not None:
         story["stopped"] = stopped
+    queued = {one.upstream: str(one.queued) for one in exchange.attempts if one.queued is not None}
+    if queued:
+        story["queued"] = queued
     changed = {one.upstream: one.changed for one in exchange.attempts if one.changed}
     if CHANGED in exchange:
         changed["request"] = exchange[CHANGED]

@@ -18,6 +18,7 @@ from proxy.core.config import (
     Listen,
     LogTable,
     PluginTable,
+    QueueTable,
     ServerTable,
     load,
     zero,
@@ -93,7 +94,6 @@ def test_reads_the_file_of_the_design(read: Callable[..., Config]) -> None:
     assert config.reach(config.routes[0]) == ("azure",)
     assert config.unbuilt == (
         "admin",
-        "upstreams.azure.limits",
         "plugins.quota",
     )
 
@@ -274,6 +274,29 @@ def test_an_upstreams_layers_are_drawn_with_its_model_names(read: Callable[..., 
         config = read(ONE + line + "\n")
         assert config.upstreams["openai"].layers == ("model names", "credential", "wire")
         assert config.pictures() == ["* /v1/*   (no plugins) || openai: model names > credential > wire"]
+
+
+def test_an_upstream_with_limits_has_a_queue(read: Callable[..., Config], said: Callable[..., list[str]]) -> None:
+    config = read(ONE + 'only = ["a*"]\nlimits = { images = "5 / 1m" }\nqueue = { wait = "30s" }\n')
+    assert config.upstreams["openai"].queue == QueueTable(1000, 30.0) and config.unbuilt == ()
+    assert config.pictures() == ["* /v1/*   (no plugins) || openai: queue > model names > credential > wire"]
+    for line, complaint in (
+        (
+            "queue = { length = 5 }",
+            "queue: nobody waits for an upstream without limits; give it limits, or take queue out",
+        ),
+        (
+            'limits = { budget = "5 USD / day" }',
+            "limits: a budget is for those who ask, not for an upstream; give it to a key or a group",
+        ),
+    ):
+        assert said(f"{ONE}{line}\n") == [f"upstreams.openai: {complaint}"]
+    for table, complaint in (
+        ("length = 0", "length must be at least 1"),
+        ('wait = "0s"', "wait must be longer than nothing"),
+    ):
+        told = said(f"{ONE}limits = {{ concurrent = 5 }}\nqueue = {{ {table} }}\n")
+        assert told == [f"upstreams.openai.queue: {complaint}"]
 
 
 def test_a_keys_models_are_globs(read: Callable[..., Config], said: Callable[..., list[str]]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,12 +89,12 @@ async def test_what_is_damaged_heals_when_it_is_kept_again(tmp_path: Path) -> No
         assert await content(images, stored.name) == await content(images, again.name) == png()
 
 
-async def test_while_somebody_puts_a_picture_in_its_place_nobody_takes_one_away(tmp_path: Path) -> None:
+async def test_while_somebody_puts_a_picture_in_its_place_nobody_takes_it_away(tmp_path: Path) -> None:
     async with shelf(tmp_path) as images:
         stored = await keep(images, png())
-        with images.files.alone() as alone:
+        with images.files.alone(stored.sha256) as alone:
             assert alone
-            with images.files.alone() as second:
+            with images.files.alone(stored.sha256) as second:
                 assert not second
             deleting = asyncio.ensure_future(images.delete(stored.name))
             while await images.find(stored.name) is not None:
@@ -102,18 +103,41 @@ async def test_while_somebody_puts_a_picture_in_its_place_nobody_takes_one_away(
         assert await deleting and not blobs(images)
 
 
+async def test_what_has_been_put_in_its_place_stays_until_it_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another of the same bytes ends meanwhile, whose file it was."""
+    monkeypatch.setattr("proxy.images.blobs.TRIES", 3)
+    clock = TurnedClock()
+    async with shelf(tmp_path, clock) as images, shelf(tmp_path, clock) as other:
+        old = await keep(other, png())
+        placed, go = asyncio.Event(), asyncio.Event()
+        refer = images.index.refer
+
+        async def slowly(*given: Any) -> None:
+            placed.set()
+            await go.wait()
+            await refer(*given)
+
+        monkeypatch.setattr(images.index, "refer", slowly)
+        keeping = asyncio.create_task(keep(images, png()))
+        await placed.wait()
+        assert await other.delete(old.name) and blobs(other) == {old.sha256}
+        os.utime(images.files.path(old.sha256), (1, 1))
+        assert not await references(other) and (await other.collector.collect()).kept == 1
+        go.set()
+        assert await content(other, (await keeping).name) == png()
+
+
 async def test_while_one_is_taken_away_the_same_waits_for_its_place(tmp_path: Path) -> None:
-    async with shelf(tmp_path, threads=1) as images:
+    async with shelf(tmp_path) as images:
         old = await keep(images, png())
         await images.index.delete(old.name)
-        with images.files.alone() as alone:
+        with images.files.alone(old.sha256) as alone:
             assert alone and not await images.index.needed(old.sha256)
             keeping = asyncio.ensure_future(keep(images, png()))
-            while not await references(images):
-                await asyncio.sleep(0)
-            free = asyncio.get_running_loop().run_in_executor(images._pool, bool)
-            done, _ = await asyncio.wait({free}, timeout=0.2)
-            assert not done  # the one thread stands before the lock
+            done, _ = await asyncio.wait({keeping}, timeout=0.2)
+            assert not done and len(spools(images)) == 1  # a thread stands before the lock
             images.files.remove(old.sha256)
         assert await content(images, (await keeping).name) == png()
 

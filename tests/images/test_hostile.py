@@ -60,8 +60,8 @@ async def test_what_only_says_that_it_is_a_picture_is_never_kept() -> None:
             assert code(answer) == (502, "not_an_image"), name
             assert b"script" not in answer.body and HTML[:20].encode() not in answer.body
         assert served.house.config.images is not None
-        files = [path.name for path in served.house.config.images.path.rglob("*") if path.is_file()]
-        assert set(files) <= {"lock"}
+        files = [path for path in served.house.config.images.path.rglob("*") if path.is_file()]
+        assert {path.parent.name for path in files} <= {"locks"}
 
 
 @pytest.mark.timeout(20)

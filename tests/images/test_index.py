@@ -73,11 +73,10 @@ class Shelf(RuleBasedStateMachine):
             async with self.images.spool() as spool:
                 spool.write(png(200, seed=seed))
                 [_ async for _ in spool.read()]
-                finished = await spool._finish()
-                name = new_name("png")
-                await self.images.index.refer(finished.sha256, name, None if ttl == "forever" else ttl)
+                finished = await spool.finish(self.images.blobs.placing)
                 if steps == 2:
-                    await spool.run(self.images.files.place, spool.temp, finished.sha256)
+                    name = new_name("png")
+                    await self.images.index.refer(finished.sha256, name, None if ttl == "forever" else ttl)
 
         self.run(work())
 

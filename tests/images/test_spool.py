@@ -17,9 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.images.files import Files
+from proxy.images.files import Files, Temp
 from proxy.images.spool import PIECE
 from proxy.model.images import ImageStoreError, NotAnImage
+from proxy.model.store import StoreError
 from proxy.testkit import TurnedClock
 
 from ..end_to_end.process import opened
@@ -96,6 +97,44 @@ async def test_one_that_is_cancelled_while_it_tidies_up_leaves_nothing_either(tm
         go.set()
         await loop.run_in_executor(images._pool, bool)
         assert not spools(images) and not opened(tmp_path / "images")
+
+
+async def test_one_that_is_cancelled_while_it_is_committed_leaves_nothing_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small picture: its file is made by the thread that ends it."""
+    async with shelf(tmp_path) as images:
+        making, go = threading.Event(), threading.Event()
+        create = images.files.create
+
+        def slowly() -> Temp:
+            making.set()
+            go.wait()
+            return create()
+
+        monkeypatch.setattr(images.files, "create", slowly)
+        task = asyncio.create_task(keep(images, png()))
+        await asyncio.to_thread(making.wait)
+        task.cancel()
+        await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not spools(images) and not await references(images)
+        assert not opened(tmp_path / "images")
+
+
+async def test_one_whose_file_has_been_replaced_leaves_nothing_open(tmp_path: Path) -> None:
+    async with shelf(tmp_path) as images:
+        async with images.spool() as spool:
+            spool.write(png())
+            await spool.commit()
+            again = await keep(images, png())
+            assert b"".join([piece async for piece in spool.read()]) == png()
+        await asyncio.get_running_loop().run_in_executor(images._last, bool)
+        while opened(tmp_path / "images"):
+            await asyncio.sleep(0.001)
+        assert await content(images, again.name) == png()
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -282,6 +321,23 @@ async def test_an_index_that_does_not_answer_is_the_same_error(tmp_path: Path) -
             with pytest.raises(ImageStoreError, match="its index does not answer"):
                 await spool.commit()
             assert b"".join([piece async for piece in spool.read()]) == png()
+
+
+async def test_a_name_without_its_reference_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with shelf(tmp_path) as images:
+
+        async def failing(*given: object) -> None:
+            raise StoreError("the first of two transactions")
+
+        monkeypatch.setattr(images.index, "refer", failing)
+        async with images.spool() as spool:
+            spool.write(png())
+            with pytest.raises(ImageStoreError, match="its index does not answer"):
+                await spool.commit()
+            assert b"".join([piece async for piece in spool.read()]) == png()
+            with images.files.alone(hashlib.sha256(png()).hexdigest()) as alone:
+                assert alone
+        assert not [stored async for page in images.index.all() for stored in page]
 
 
 def test_the_folders_are_not_for_everybody(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.api import Failure, Headers, ProxyError, Rejected, UpstreamError
+from proxy.api import Failure, Headers, ProxyError, QueueFull, Rejected, UpstreamError
 from proxy.openai.failure import classify, of_error, of_reading
 from proxy.openai.failure_rule import shipped
 
@@ -181,6 +181,19 @@ def test_a_full_line_of_ours_benches_nobody() -> None:
         "none",
         "yes",
     )
+
+
+def test_who_would_wait_too_long_goes_elsewhere_and_benches_nobody() -> None:
+    for wait in (None, 75.0):
+        found = of_error(QueueFull("it would take too long", wait=wait), paid=True)
+        assert found is not None
+        assert (found.kind, found.again, found.bench, found.next, found.billed) == (
+            "connect",
+            "never",
+            "none",
+            "yes",
+            "no",
+        )
 
 
 def test_a_credential_that_a_caller_lacks_benches_nobody() -> None:

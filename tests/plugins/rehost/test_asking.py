@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 
 import pytest
 
 from plugins.rehost import Rehost
-from proxy.api import CALLER, Caller, FetchFailed
+from proxy.api import CALLER, Caller, FetchFailed, ImageStoreError, Stored
 from proxy.testkit import Stage, answer
 from tests.images.pictures import png
 
@@ -212,3 +214,63 @@ async def test_providers_own_urls_by_choice() -> None:
             assert re.sub(rb"http://[^\"]*/files/[^\"]*", theirs.encode(), played.body) == document
             assert played.headers.get("x-framegate-warning") == "fetch_failed"
             assert "sig=1" not in str(stage.log)
+
+
+def shown(url: str) -> dict[str, bytes]:
+    """A request of each sort that shows a model the picture of that URL."""
+    link = json.dumps(url)
+    return {
+        "POST /v1/chat/completions": b'{"messages":[{"role":"user","content":[{"type":"text","text":"what?"},'
+        b'{"type":"image_url","image_url":{"detail":"low","url": %b}}]}]}' % link.encode(),
+        "POST /v1/responses": b'{"input":[{"role":"user","content":[{"type":"input_image","image_url":%b}]},'
+        b'{"type":"function_call_output","output":[{"type":"input_image", "image_url":%b}]}]}'
+        % (link.encode(), link.encode()),
+    }
+
+
+async def kept(stage: Stage, owner: str | None) -> Stored:
+    async with stage.services.images.spool(owner=owner) as spool:
+        spool.write(png(100_000))
+        return await spool.commit()
+
+
+@pytest.mark.parametrize("owner", ["ann", None])
+async def test_a_picture_of_ones_own_is_shown_by_its_bytes(owner: str | None) -> None:
+    facts = {CALLER: Caller(owner)} if owner else {}
+    async with Stage(Rehost(), upstream=answer(json={}), settings=IMAGES, facts=facts) as stage:
+        stored = await kept(stage, owner)
+        whole = b"data:image/png;base64," + base64.b64encode(png(100_000))
+        for url in (stored.url, f"https://elsewhere.example/proxy{stored.path}?expires=1&signature=x"):
+            for target, sent in shown(url).items():
+                for body in (sent, sent.replace(b"/", b"\\/")):
+                    played = await stage.play(target, body=body, headers=JSON)
+                    link = json.dumps(url).encode()
+                    expected = body.replace(link if body is sent else link.replace(b"/", b"\\/"), b'"%b"' % whole)
+                    assert played.asked[0].body == expected
+
+
+async def test_a_picture_that_is_not_ones_own_is_shown_as_it_came() -> None:
+    facts = {CALLER: Caller("bob")}
+    async with Stage(Rehost(), upstream=answer(json={}), settings=IMAGES, facts=facts) as stage:
+        theirs = await kept(stage, "ann")
+        for url in (theirs.url, f"https://e.com/files/{'a' * 26}.png", "https://e.com/files/a.png"):
+            for target, sent in shown(url).items():
+                assert (await stage.play(target, body=sent, headers=JSON)).asked[0].body == sent
+        url = (await kept(stage, "bob")).url  # elsewhere in a request it is a text like any other
+        for sent in (b'{"prompt":"draw ' + url.encode() + b'"}', b'{"a.b":[{"image_url":"%b"}]}' % url.encode()):
+            assert (await stage.play(ASK, body=sent, headers=JSON)).asked[0].body == sent
+
+
+async def test_while_nobody_can_tell_whose_a_picture_is_it_is_shown_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Stage(Rehost(), upstream=answer(json={}), settings=IMAGES) as stage:
+        stored = await kept(stage, None)
+
+        async def failing(name: str) -> None:
+            raise ImageStoreError("S3 did not answer.")
+
+        monkeypatch.setattr(stage.services.images, "body", failing)
+        for target, sent in shown(stored.url).items():
+            assert (await stage.play(target, body=sent, headers=JSON)).asked[0].body == sent
+        result = b'{"input":[{"type":"image_generation_call","result":"%b"}]}' % stored.url.encode()
+        played = await stage.play("POST /v1/responses", body=result, headers=JSON)
+        assert played.status == 503 and not played.asked
