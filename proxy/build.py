@@ -22,12 +22,14 @@ from .images.serving import Serving
 from .model.fetch import Remote
 from .model.images import Stored
 from .model.message import Request, Response
+from .model.prices import Price, price_of
 from .model.quota import Quotas
 from .model.services import Callers, Clock, Failures, Services
 from .model.slots import Caller
 from .model.values import Secret
 from .openai.demand import demand
 from .openai.failure_judge import Judge
+from .prices.book import ConfigBook
 from .state import State
 from .wire.dial import Address
 from .wire.fetch import Fetcher, Origin
@@ -74,9 +76,11 @@ async def generation(
         upstreams=upstreams,
         store=state,
         quotas=quotas,
+        prices=ConfigBook(_prices(config)),
+        means=state.means,
         images=images,
         remote=remote or fetcher,
-        callers=state.callers(_declared(config), frozenset(config.groups)),
+        callers=state.callers(_declared(config), frozenset(config.groups), log),
         failures=failures,
         clock=clock,
         log=log,
@@ -201,6 +205,18 @@ def _origins(config: Config, environ: Mapping[str, str]) -> dict[str, Origin]:
     return {
         name: Origin(table.base_url, partial(address, name), table.proxy) for name, table in config.upstreams.items()
     }
+
+
+def _prices(config: Config) -> dict[str, Price]:
+    """What models cost, also under the names that clients have for them where only an upstream's own has a price."""
+    prices = dict(config.prices)
+    renamed = [(old, new) for table in config.upstreams.values() for old, new in table.models.items()]
+    for old, _ in renamed:
+        if price_of(config.prices, old) is None:
+            found = [price_of(config.prices, new) for name, new in renamed if name == old]
+            if found[0] is not None and all(price == found[0] for price in found):  # else nobody can tell ahead
+                prices[old] = found[0]
+    return prices
 
 
 def _declared(config: Config) -> list[tuple[Secret, Caller]]:

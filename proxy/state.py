@@ -108,9 +108,9 @@ class State:
 
         return KeyRing(self, self._clock, digester(await self.pepper()))
 
-    def callers(self, declared: Declared, groups: Collection[str]) -> Directory:
+    def callers(self, declared: Declared, groups: Collection[str], log: Log | None = None) -> Directory:
         """The directory of callers: the declared ones of one config, and those stored that belong to its groups."""
-        return Directory(self, self._clock, declared, groups)
+        return Directory(self, self._clock, declared, groups, log)
 
     def health(self, log: Log) -> Health:
         """What is known of the upstreams; it outlives every config."""
@@ -191,11 +191,14 @@ class State:
 class Directory:
     """The callers of one config. Hashing needs the pepper, so it opens with the store."""
 
-    def __init__(self, state: State, clock: Clock, declared: Declared, groups: Collection[str]) -> None:
+    def __init__(
+        self, state: State, clock: Clock, declared: Declared, groups: Collection[str], log: Log | None
+    ) -> None:
         self._state = state
         self._clock = clock
         self._declared = declared
         self._groups = groups
+        self._log = log
         self._callers: Callers | None = None
 
     async def open(self) -> None:
@@ -205,7 +208,7 @@ class Directory:
 
             digest = digester(await self._state.pepper())
             hashed = [(digest(key.reveal()), caller) for key, caller in self._declared]
-            self._callers = Callers(self._state, self._clock, digest, hashed, self._groups)
+            self._callers = Callers(self._state, self._clock, digest, hashed, self._groups, self._log)
 
     def find(self, key: str) -> Coroutine[Any, Any, Caller]:
         """Whose key it is."""

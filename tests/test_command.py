@@ -72,8 +72,8 @@ def test_check_says_fine_and_draws_the_chains(file: Callable[[str], str], capsys
 
 
 def test_check_says_what_does_nothing(file: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", file(FINE + '[models."x"]\nlimits = { images = "1 / 1d" }\n')]) == 0
-    assert "not part of this version, without effect: models\n" in capsys.readouterr().out
+    assert main(["check", file(FINE + '[admin]\ntoken = "env:OPENAI_API_KEY"\n')]) == 0
+    assert "not part of this version, without effect: admin\n" in capsys.readouterr().out
 
 
 def test_check_says_how_many_workers_share_the_address(

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import orjson
 
-from ..model.errors import Rejected
-from ..model.services import Clock
+from ..model.errors import ProxyError, Rejected
+from ..model.limit import NO_LIMITS, Limits
+from ..model.services import Clock, Log
 from ..model.slots import Caller, Rehosting
 from ..model.store import Store, StoreError
 
@@ -43,6 +44,7 @@ class StoredKey:
     previous: str | None = None  # the hash of the key that rotation replaced
     previous_until: float = 0.0
     rehost: Rehosting | None = None
+    limits: dict[str, Any] = field(default_factory=dict)  # as they are written; read when somebody calls
 
     def takes(self, digest: bytes, now: float) -> bool:
         """Whether a key with this hash is valid."""
@@ -52,8 +54,9 @@ class StoredKey:
         return alive and (mine or old)
 
     def caller(self) -> Caller:
-        """Who that is."""
-        return Caller(self.id, self.group, self.name, frozenset(self.endpoints), self.models, self.rehost)
+        """Who that is. Raises ValueError for limits that can't be read."""
+        limits = Limits.read(self.limits) if self.limits else NO_LIMITS
+        return Caller(self.id, self.group, self.name, frozenset(self.endpoints), self.models, self.rehost, limits)
 
     def dump(self) -> bytes:
         """As it is stored."""
@@ -83,8 +86,10 @@ class Callers:
         digest: Digest,
         declared: Sequence[tuple[bytes, Caller]],
         groups: Collection[str],
+        log: Log | None = None,
     ) -> None:
         self._groups = groups
+        self._log = log
         self._store = store
         self._clock = clock
         self._digest = digest
@@ -125,9 +130,23 @@ class Callers:
             )
         if len(self._verified) >= REMEMBERED:
             self._verified.clear()
-        caller = record.caller()
+        caller = self._caller(record)
         self._verified[digest] = (caller, now)
         return caller
+
+    def _caller(self, record: StoredKey) -> Caller:
+        try:
+            return record.caller()
+        except ValueError as exc:
+            # Written by a later version, or by hand: whoever it is, they must not be without limits.
+            if self._log is not None:
+                self._log.error("key_unreadable", key=record.id, reason=f"its limits can't be read: {exc}")
+            raise ProxyError(
+                "What this key may do can't be read here; who runs this proxy has been told.",
+                status=503,
+                type="service_unavailable_error",
+                code="api_key_touch_failed",
+            ) from exc
 
 
 NOBODY = StoredKey("", "00" * 32, "", state="revoked")
@@ -151,6 +170,7 @@ class KeyRing:
         ttl: float | None = None,
         tags: Mapping[str, str] | None = None,
         rehost: Rehosting | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> tuple[str, StoredKey]:
         """A new key: its text, which nobody will see again, and its record."""
         now = self._clock.wall()
@@ -168,6 +188,7 @@ class KeyRing:
                 created=now,
                 expires=None if ttl is None else now + ttl,
                 rehost=rehost,
+                limits=limits.written(),
             )
             if await self._store.put(SPACE, id, record.dump(), new=True):
                 return key, record

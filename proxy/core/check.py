@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..model.limit import NO_LIMITS, Limits
 from ..model.prices import price_of
 from ..model.slots import ANYBODY, CALLER
-from . import order, proxies
+from . import order, proxies, registry
 from .settings import Complaint, Reader
 from .tables import PluginTable, RouteTable
 from .words import at, nearest
@@ -59,6 +59,8 @@ def whole(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str,
     reader.complaints += _open(config, read)
     reader.complaints += _shadowed(routes)
     reader.complaints += _unmetered(config, read)
+    if len(read) == len(routes):
+        reader.complaints += _uncounted(config, read)
     if not any(complaint.where.startswith("prices") for complaint in reader.complaints):
         reader.complaints += unpriced(config, read)
 
@@ -163,6 +165,25 @@ def _unmetered(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Com
                     )
                     yield Complaint(where, text)
                     break
+
+
+def _uncounted(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """Limits that nobody counts: whoever writes one down relies on it."""
+    if not registry.exists("quota"):
+        return
+    counting = {
+        where: any(config.plugins[name].kind == "quota" for name in route.chain) for where, route in routes.items()
+    }
+    for where, route in routes.items():
+        if route.limits and not counting[where]:
+            yield Complaint(f"{where}.limits", "nothing counts them here; put 'quota' in this route's chain")
+    if any(counting.values()):
+        return
+    for section, tables in (("keys", config.keys), ("groups", config.groups), ("models", config.models)):
+        for name, one in tables.items():
+            if one.limits:
+                text = "no route's chain holds 'quota', so nothing counts them; put it in a chain, behind 'keys'"
+                yield Complaint(f"{at(section, name)}.limits", text)
 
 
 def unpriced(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:

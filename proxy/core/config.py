@@ -56,14 +56,8 @@ __all__ = [
 # something). Building a feature is deleting its lines here; a test holds docs and deploy/config to this list.
 UNBUILT: dict[str, object] = {
     "admin": None,
-    "store.timezone": "UTC",
-    "keys.*.limits": None,
-    "groups.*.limits": None,
-    "models": None,
-    "prices": None,
     "server.trusted_proxies": [],
     "server.max_json": None,
-    "routes.*.limits": None,
     "routes.*.max_json": None,
 }
 # Our own plugins. One that is not installed is not built yet: its table does nothing, and a chain must not name it,

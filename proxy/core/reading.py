@@ -196,6 +196,10 @@ class Read(Body):
             raise BodyConsumed("its images must be asked for before the first byte flows")
         self._taker = taker
 
+    def follow(self) -> None:
+        """Have all of it looked at as it flows."""
+        self._verdict_only = False
+
     @property
     def safe(self) -> int:
         """The offset before which nothing can belong to a member that holds an image."""

@@ -21,6 +21,7 @@ def render(error: ProxyError, request_id: str) -> Response:
                 "param": error.param,
                 "code": error.code,
                 "retryable": error.retryable,
+                **error.more,
             }
         }
     )

@@ -174,6 +174,11 @@ class Ahead(Body):
         """Never here: it has begun to flow."""
         return None
 
+    @property
+    def held(self) -> bytes:
+        """What was pulled so far."""
+        return b"".join(self._pieces)
+
     async def pull(self) -> int:
         """Hold one more piece; how many bytes it has, 0 at the end. Raises what the body raises."""
         if self._front is None:

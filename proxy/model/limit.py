@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from .prices import nano
 from .quota import MOST
@@ -117,6 +118,35 @@ class Limits:
     def __post_init__(self) -> None:
         if self.concurrent is not None and self.concurrent < 1:
             raise ValueError("concurrent must be at least 1; leave a limit out to have none")
+
+    @classmethod
+    def read(cls, table: Mapping[str, object]) -> Limits:
+        """Limits from such a table as `written` gives. Raises ValueError for what is not one, or not known here."""
+        kinds: dict[str, type[Rate] | type[Budget]] = {
+            "requests": Rate,
+            "images": Rate,
+            "tokens": Rate,
+            "budget": Budget,
+        }
+        read: dict[str, Any] = {}
+        for name, value in table.items():
+            several = value if isinstance(value, list | tuple) else [value]
+            if name == "concurrent" and type(value) is int:
+                read[name] = value
+            elif name in kinds and all(isinstance(one, str) for one in several):
+                read[name] = tuple([kinds[name].parse(str(one)) for one in several])
+            else:
+                raise ValueError(f"there is no limit {name} = {value!r}")
+        return cls(**read)
+
+    def written(self) -> dict[str, Any]:
+        """The same as text and numbers, as it stands in the config: {"images": ["20 / 1m"], "concurrent": 5}."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: value if isinstance(value, int) else [str(one) for one in value]
+            for name, value in given.items()
+            if value
+        }
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))

@@ -64,6 +64,16 @@ class Used(NamedTuple):
     told: bool = False  # the answer told its usage
 
 
+class Expected(Protocol):
+    """How many tokens each model writes where nobody sets a maximum."""
+
+    def of(self, model: str | None, /) -> int:
+        """What is to be expected of that model."""
+
+    def learn(self, demand: Demand, used: Used, /) -> None:
+        """Heed what came of a request."""
+
+
 class PriceBook(Protocol):
     """What requests cost, in nano-USD. `model` is the name under which the request's own model is looked up."""
 

@@ -131,6 +131,12 @@ class Reading(Protocol):
     def images(self, taker: Taker) -> None:
         """Have this one told of the pictures. There is one taker, and it comes before the first byte flows."""
 
+    def follow(self) -> None:
+        """Have all of it looked at as it flows, for usage and pictures, where no plugin reads more than verdicts.
+
+        Asked answer by answer, before the first byte flows; where a plugin of the route reads usage it is so anyway.
+        """
+
     @property
     def safe(self) -> int:
         """The offset before which no byte can turn out to belong to a member that holds a picture.

@@ -12,6 +12,7 @@ from .fetch import Remote
 from .health import Health
 from .images import ImageStore
 from .message import Headers, Request, Response
+from .prices import Expected, PriceBook
 from .quota import Quotas
 from .slots import Caller
 from .store import Store
@@ -146,6 +147,8 @@ class Services:
     upstreams: Upstreams
     store: Store
     quotas: Quotas
+    prices: PriceBook
+    means: Expected
     images: ImageStore
     remote: Remote
     callers: Callers

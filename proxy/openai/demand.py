@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..model.prices import Demand, Share, Used
+from ..model.prices import Demand, Expected, Share, Used
 from ..model.quota import MOST
 from .image_tokens import image_tokens, load
 from .operation import DRAWING, MOST_TOKENS, Operation
@@ -52,7 +52,7 @@ class Means:
             del self._known[next(iter(self._known))]
 
 
-def demand(operation: Operation, means: Means) -> Demand:
+def demand(operation: Operation, means: Expected) -> Demand:
     """The most that this request may take: of each thing that it leaves open, the dearest."""
     kind, model = operation.kind, operation.model
     if kind in DRAWING:
@@ -93,7 +93,7 @@ def demand(operation: Operation, means: Means) -> Demand:
     return _of(shares, operation.choices, operation.most is None)
 
 
-def _drawn(operation: Operation, means: Means) -> Demand:
+def _drawn(operation: Operation, means: Expected) -> Demand:
     model, n = operation.model, operation.n
     each = image_tokens(model, operation.size, operation.quality, operation.partials)
     image_in = DRAWN_AFTER_BY_MINI if model is not None and "mini" in model else DRAWN_AFTER

@@ -16,6 +16,7 @@ INFERENCE = (
     ("POST", r"audio/(speech|transcriptions|translations)"),
     ("POST", r"realtime/calls"),
     ("GET|HEAD", r"models(/[^/]+)?"),
+    ("GET|HEAD|POST|PUT|PATCH|DELETE", r"framegate/limits"),  # answered here: it is the caller's own
 )
 REMEMBERED = 256  # decisions; a path is 8 KB at the most
 SOCKETS = re.compile(r"realtime|responses")

@@ -32,6 +32,8 @@ def register(commands: Any) -> None:
     one.add_argument("--expires", metavar="TIME", help='when it ends by itself, as in "30d" (default: never)')
     one.add_argument("--tag", metavar="K=V", action="append", default=[], help="a note for people; may be repeated")
     one.add_argument("--models", metavar="GLOB,...", help="the models it may use, as in gpt-image-* (default: all)")
+    what = "of this key alone, as in 'images=20 / 1m' or 'budget=25 USD / month'; may be repeated"
+    one.add_argument("--limit", metavar="WHAT=MOST", action="append", default=[], help=what)
     what = 'what becomes of pictures in its answers, whatever the plugin "rehost" says'
     one.add_argument("--rehost", choices=("on-request", "always", "never"), help=what)
     one = command(keys, "keys list", "Show all keys, those that the config declares among them. No secret, no hash.")

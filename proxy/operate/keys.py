@@ -6,8 +6,9 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
-from typing import get_args
+from typing import Any, get_args
 
 import orjson
 
@@ -15,14 +16,27 @@ from ..core.callers import FORM, KeyRing, StoredKey
 from ..core.config import Config
 from ..core.tables import Endpoint, model_name
 from ..core.words import nearest
+from ..model.limit import Limits
 from ..model.values import duration
 from .ground import Refused, iso, on_keys, telling
 
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
+LIMITS = tuple(field.name for field in fields(Limits))
 LONGEST = 100 * 365 * 86400.0  # seconds; who means for ever says nothing, and dates past 9999 can't be written
 NAMES = 100  # characters of a name, as of a secret's
-Row = tuple[str, str, str | None, Sequence[str], Sequence[str], str, str | None, str | None, Mapping[str, str]]
-COLUMNS = ("id", "name", "group", "endpoints", "models", "state", "created", "expires", "tags")
+Row = tuple[
+    str,
+    str,
+    str | None,
+    Sequence[str],
+    Sequence[str],
+    str,
+    str | None,
+    str | None,
+    Mapping[str, str],
+    Mapping[str, Any],
+]
+COLUMNS = ("id", "name", "group", "endpoints", "models", "state", "created", "expires", "tags", "limits")
 
 
 def _keys_create(config: Config, options: Namespace) -> None:
@@ -35,10 +49,11 @@ def _keys_create(config: Config, options: Namespace) -> None:
     if ttl == 0:
         raise Refused("--expires: a key must live longer than nothing")
     tags = _tags(options.tag)
+    limits = _limits(options.limit)
     given = {"endpoints": endpoints, "models": models, "ttl": ttl, "tags": tags, "rehost": options.rehost}
     key, record = on_keys(
         config,
-        lambda ring: ring.create(name, group=options.group, **given),
+        lambda ring: ring.create(name, group=options.group, limits=limits, **given),
         makes=True,
     )
     until = "without end" if record.expires is None else f"until {iso(record.expires)}"
@@ -50,7 +65,7 @@ def _keys_create(config: Config, options: Namespace) -> None:
 
 def _keys_list(config: Config, options: Namespace) -> None:
     declared: list[Row] = [
-        (name, name, key.group, key.endpoints, key.models, "declared", None, None, {})
+        (name, name, key.group, key.endpoints, key.models, "declared", None, None, {}, key.limits.written())
         for name, key in sorted(config.keys.items())
     ]
     table = _Table(as_json=options.json)
@@ -127,14 +142,22 @@ def _row(record: StoredKey, now: float) -> Row:
     expires = None if record.expires is None else iso(record.expires)
     state = _state(record, now)
     created = iso(record.created)
-    return record.id, record.name, record.group, record.endpoints, record.models, state, created, expires, record.tags
+    what = (record.endpoints, record.models)
+    return record.id, record.name, record.group, *what, state, created, expires, record.tags, record.limits
 
 
 def _cells(row: Row) -> Sequence[str]:
-    id, name, group, endpoints, models, state, created, expires, tags = row
+    id, name, group, endpoints, models, state, created, expires, tags, limits = row
     labels = ",".join([f"{key}={text}" for key, text in tags.items()])
     what = (",".join(endpoints), ",".join(models) or "all")
-    return id, name, group or "-", *what, state, created or "-", expires or "-", labels or "-"
+    end = (labels or "-", _shown(limits) or "-")
+    return id, name, group or "-", *what, state, created or "-", expires or "-", *end
+
+
+def _shown(limits: Mapping[str, Any]) -> str:
+    """Limits without blanks, as one may type them again."""
+    several = [(name, value if isinstance(value, list) else [value]) for name, value in limits.items()]
+    return ",".join([f"{name}={one}".replace(" ", "") for name, values in several for one in values])
 
 
 class _Table:
@@ -208,6 +231,25 @@ def _tags(typed: Sequence[str]) -> dict[str, str]:
             raise Refused(f"--tag: '{key}' is given twice")
         tags[key] = text
     return tags
+
+
+def _limits(typed: Sequence[str]) -> Limits:
+    table: dict[str, Any] = {}
+    for one in typed:
+        name, equals, text = (part.strip() for part in one.partition("="))
+        if not equals or name not in LIMITS:
+            hint = nearest(name, LIMITS) if equals else f"it may be of {', '.join(LIMITS)}"
+            raise Refused(f"--limit: a limit is written like 'images=20 / 1m'; {hint}")
+        if name != "concurrent":
+            table.setdefault(name, []).append(text)
+        elif name in table or not text.isascii() or not text.isdigit() or len(text) > 9:
+            raise Refused("--limit: concurrent is one number, such as concurrent=5")
+        else:
+            table[name] = int(text)
+    try:
+        return Limits.read(table)
+    except ValueError as error:
+        raise Refused(f"--limit: {error}") from error
 
 
 def _seconds(option: str, text: str) -> float:

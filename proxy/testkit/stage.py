@@ -310,7 +310,8 @@ class _Given(PluginTable):
     given: Plugin = field(kw_only=True)
 
     def make(self) -> Plugin:
-        """That instance."""
+        """That instance, under the name that it has on the stage."""
+        self.given.known_as = self.name
         return self.given
 
 

@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from proxy.core.callers import FRESH, SPACE, STALE, Callers, KeyRing
 from proxy.model.errors import ProxyError, Rejected
+from proxy.model.limit import NO_LIMITS, Limits
 from proxy.model.slots import Caller
 from proxy.model.store import StoreError
 from proxy.store.sqlite import SQLiteStore
 from proxy.store.vault import digester
 from proxy.testkit import TurnedClock
+from proxy.testkit.watch import LogKept
 
 
 def hashed(key: str) -> bytes:
@@ -137,6 +142,36 @@ async def test_a_rotation_never_brings_a_revoked_key_back(ring: Ring) -> None:
         await asyncio.gather(ring.keys.rotate(record.id, grace=60), ring.keys.revoke(record.id), return_exceptions=True)
         assert (await ring.keys.get(record.id)).state == "revoked"
         await ring.refused(key)
+
+
+async def test_a_stored_key_has_its_limits_and_an_old_record_has_none(ring: Ring) -> None:
+    limits = Limits.read({"images": ["20 / 1m"], "concurrent": 5, "budget": "25 USD / month"})
+    key, record = await ring.keys.create("a", limits=limits)
+    assert (await ring.callers.find(key)).limits == limits
+    await ring.keys.rotate(record.id, grace=10)
+    assert (await ring.another().find(key)).limits == limits
+    old, record = await ring.keys.create("b")
+    raw = orjson.loads(record.dump())
+    del raw["limits"]
+    await ring.store.put(SPACE, record.id, orjson.dumps(raw))
+    assert (await ring.callers.find(old)).limits == NO_LIMITS
+
+
+@pytest.mark.parametrize(
+    "limits", [{"images": ["20 / 1x"]}, {"pixels": ["20 / 1m"]}, {"images": 20}, {"concurrent": 0}, {"concurrent": "5"}]
+)
+async def test_a_key_whose_limits_cant_be_read_is_refused_and_never_without_limits(ring: Ring, limits: Any) -> None:
+    key, record = await ring.keys.create("a")
+    await ring.store.put(SPACE, record.id, replace(record, limits=limits).dump())
+    log = LogKept()
+    callers = Callers(ring.store, ring.clock, hashed, [], set(), log)
+    for _ in range(2):
+        with pytest.raises(ProxyError) as told:
+            await callers.find(key)
+        assert (told.value.status, told.value.code) == (503, "api_key_touch_failed")
+    assert log.lines[0]["event"] == "key_unreadable" and "its limits can't be read" in log.lines[0]["reason"]
+    await ring.keys.revoke(record.id)
+    assert (await ring.keys.get(record.id)).limits == limits  # nor does a change of it lose them
 
 
 async def test_a_key_of_a_group_that_is_gone_falls_back_on_nothing(ring: Ring) -> None:

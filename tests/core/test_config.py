@@ -94,11 +94,6 @@ def test_reads_the_file_of_the_design(read: Callable[..., Config]) -> None:
     assert config.reach(config.routes[0]) == ("azure",)
     assert config.unbuilt == (
         "admin",
-        "store.timezone",
-        "keys.marketing-web.limits",
-        "groups.marketing.limits",
-        "models",
-        "routes[0].limits",
         "plugins.quota",
     )
 

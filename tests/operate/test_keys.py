@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.__main__ import main
+from proxy.model.limit import Limits
 from proxy.model.slots import Caller
 
 from .desk import Say, owner
@@ -31,14 +32,30 @@ def test_a_key_is_made_for_some_models(say: Say, config: Path) -> None:
     assert [row[4] for row in rows if row[0] == caller.id] == ["gpt-image-*,gpt-5"]
 
 
+def test_a_key_is_made_with_limits(say: Say, config: Path) -> None:
+    limits = ("--limit", "images=20 / 1m", "--limit", "budget=25 USD / month", "--limit", "images=500 / 1d")
+    status, out, _ = say("keys", "create", "ci", *limits, "--limit", "concurrent=5")
+    caller = owner(out.strip(), config)
+    assert status == 0 and caller is not None
+    written = {"images": ["20 / 1m", "500 / 1d"], "budget": ["25 USD / month"], "concurrent": 5}
+    assert caller.limits.written() == written and Limits.read(written) == caller.limits
+    rows = {row[0]: row for row in map(str.split, say("keys", "list")[1].splitlines())}
+    assert rows[caller.id][9] == "images=20/1m,images=500/1d,concurrent=5,budget=25USD/month"
+    again = [word for one in rows[caller.id][9].split(",") for word in ("--limit", one)]
+    other = owner(say("keys", "create", "again", *again)[1].strip(), config)
+    assert other is not None and other.limits == caller.limits
+    listed = {one["id"]: one["limits"] for one in json.loads(say("keys", "list", "--json")[1])}
+    assert listed[caller.id] == written and listed["web"] == {}
+
+
 def test_lists_stored_and_declared_keys_and_never_a_secret(say: Say, config: Path) -> None:
     key = say("keys", "create", "ci", "--tag", "team=a", "--tag", "why=test=1", "--expires", "30d")[1].strip()
     gone = say("keys", "create", "gone", "--expires", "1ms")[1].strip()
     say("keys", "revoke", (revoked := say("keys", "create", "old")[1].split("-")[2]))
     _, table, err = say("keys", "list")
     rows = {row[0]: row for row in map(str.split, table.splitlines())}
-    assert rows["id"] == ["id", "name", "group", "endpoints", "models", "state", "created", "expires", "tags"]
-    assert rows["web"] == ["web", "web", "marketing", "inference", "all", "declared", "-", "-", "-"]
+    assert rows["id"] == ["id", "name", "group", "endpoints", "models", "state", "created", "expires", "tags", "limits"]
+    assert rows["web"] == ["web", "web", "marketing", "inference", "all", "declared", "-", "-", "-", "-"]
     row = rows[key.split("-")[2]]
     assert row[1:6] == ["ci", "-", "inference", "all", "active"] and row[8] == "team=a,why=test=1"
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time) for time in row[6:8])
@@ -86,6 +103,13 @@ def test_what_is_revoked_stays_so(say: Say, config: Path) -> None:
         (["--expires", "9" * 400 + "d"], "--expires: "),
         (["--tag", "a"], "--tag: a tag is KEY=VALUE"),
         (["--tag", "a=b", "--tag", "a=c"], "--tag: 'a' is given twice\n"),
+        (["--limit", "images"], "--limit: a limit is written like 'images=20 / 1m'; it may be of requests, images,"),
+        (["--limit", "image=20 / 1m"], "--limit: a limit is written like 'images=20 / 1m'; did you mean 'images'?\n"),
+        (["--limit", "images=20"], "--limit: '20' is not a limit such as "),
+        (["--limit", "budget=25 EUR / month"], "--limit: '25 EUR / month' is not a budget such as "),
+        (["--limit", "concurrent=0"], "--limit: concurrent must be at least 1"),
+        (["--limit", "concurrent=1", "--limit", "concurrent=2"], "--limit: concurrent is one number"),
+        (["--limit", "concurrent=\u0665"], "--limit: concurrent is one number"),
         (["--models", "gpt-*,,"], "--models: '' is no name of a model; it must hold no blank and no comma\n"),
         (["--models", "gpt image"], "--models: 'gpt image' is no name of a model"),
     ],

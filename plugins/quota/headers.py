@@ -1,0 +1,73 @@
+"""What is left, in OpenAI's headers: of each resource the limit that is nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from proxy.api import Bounds, Claimed, Headers, Resource, Response
+
+NAMES: Mapping[Resource, tuple[str, str, str]] = {
+    resource: (
+        f"x-ratelimit-limit-{resource}",
+        f"x-ratelimit-remaining-{resource}",
+        f"x-ratelimit-reset-{resource}",
+    )
+    for resource in ("requests", "images", "tokens")
+}
+PREFIX = b"x-ratelimit-"
+Told = Sequence[tuple[str, str]]
+
+
+def told(bounds: Bounds, claimed: Claimed, wall: float) -> Told:
+    """`x-ratelimit-*` for requests, images and tokens, as far as there are limits."""
+    nearest: dict[Resource, tuple[int, int, int]] = {}
+    for at, bound in enumerate(bounds.all):
+        resource = bound.resource
+        if resource in NAMES:
+            left = max(0, bound.line.ceiling - claimed.levels[at])
+            known = nearest.get(resource)
+            if known is None or left < known[1]:
+                reset = claimed.resets[at]
+                if reset < 0:  # a calendar's: the store does not know when its period ends
+                    reset = max(0, int((bound.until - wall) * 1000))
+                nearest[resource] = bound.line.ceiling, left, reset
+    found: list[tuple[str, str]] = []
+    for resource, (ceiling, left, reset) in nearest.items():
+        limit, remaining, resets = NAMES[resource]
+        found += ((limit, str(ceiling)), (remaining, str(left)), (resets, lasting(reset)))
+    return found
+
+
+def marked(response: Response, left: Told) -> Response:
+    """The answer with these headers in the place of an upstream's own. A socket's head is the handshake's."""
+    if not left or response.socket is not None:
+        return response
+    pairs = [(name.encode(), value.encode()) for name, value in left]
+    raw = response.headers.raw
+    for name, _ in raw:
+        if len(name) > len(PREFIX) and name[: len(PREFIX)].lower() == PREFIX:
+            ours = {name for name, _ in pairs}
+            raw = tuple([pair for pair in raw if pair[0].lower() not in ours])
+            break
+    return Response(
+        response.status,
+        Headers((*raw, *pairs)),
+        response.body,
+        response.facts,
+        response.socket,
+        response.reason,
+        response.attempt,
+        response.reading,
+    )
+
+
+def lasting(milliseconds: int) -> str:
+    """A time as OpenAI writes it: 120ms, 1s, 8.64s, 6m0s, 1h0m0s."""
+    if milliseconds < 1000:
+        return f"{milliseconds}ms" if milliseconds > 0 else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / 1000:g}s"
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text
