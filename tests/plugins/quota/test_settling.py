@@ -179,6 +179,29 @@ async def test_who_leaves_in_mid_upload_has_taken_nothing() -> None:
         assert not stage.asked and await counted(stage) == {"images": 0, "concurrent": 0}
 
 
+async def test_who_leaves_the_line_before_an_upstream_has_used_nothing() -> None:
+    gate = asyncio.Event()
+    settings = '[upstreams.main]\nbase_url = "http://upstream.invalid/v1"\nlimits = { concurrent = 1 }\n'
+    facts = {CALLER: ann(requests="9 / 1h", images="9 / 1h", concurrent=9)}
+    async with Stage(Quota(), Failover(), upstream=drawn_behind(gate), facts=facts, settings=settings) as stage:
+        first = stage.begin(IMAGE, json=ASK)
+        await stage.reached()
+        waiting = stage.begin(IMAGE, json={**ASK, "n": 4})
+        while (await counted(stage))["images"] < 5:
+            await asyncio.sleep(0.01)
+        waiting.leave()
+        await waiting
+        assert await counted(stage) == {"requests": 1, "images": 1, "concurrent": 1}
+        gate.set()
+        await first
+        assert len(stage.asked) == 1 and await counted(stage) == {"requests": 1, "images": 1, "concurrent": 0}
+
+
+def drawn_behind(gate: asyncio.Event) -> Any:
+    """A picture that comes when the gate opens."""
+    return answer(json={"created": 1, "data": [{"b64_json": PNG}]}, wait=gate)
+
+
 async def test_a_deadline_that_passed_may_have_been_billed() -> None:
     gate = asyncio.Event()
     for charged in (True, False):
