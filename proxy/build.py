@@ -27,6 +27,7 @@ from .model.quota import Quotas
 from .model.services import Callers, Clock, Failures, Services
 from .model.slots import Caller
 from .model.values import Secret
+from .openai import image_tokens
 from .openai.demand import demand
 from .openai.failure_judge import Judge
 from .prices.book import ConfigBook
@@ -64,6 +65,8 @@ async def generation(
         return make(config, name, clock, engine.mark, health, queue)
 
     upstreams = Upstreams({name: made_of(name) for name in config.upstreams}, log, health, engine.spawn)
+    if _limited(config):
+        image_tokens.load()  # it takes a moment, for which no request should wait
     made = Generation(upstreams, verbose=config.server.expose == "all")
     placed = {
         name: Placed(name, table.make(), table.on_crash)
@@ -90,6 +93,14 @@ async def generation(
     made.files = _files(config, images, services.callers, log)
     made.routes = Routes(tuple([_route(config, made, table, placed, log) for table in config.routes]))
     return made
+
+
+def _limited(config: Config) -> bool:
+    """Whether anything of the config has limits. Keys in the store may have some all the same."""
+    found = [plugin.settings.get("limits") for plugin in config.plugins.values()]
+    for tables in (config.keys, config.groups, config.models, config.upstreams):
+        found += [table.limits for table in tables.values()]
+    return any(found) or any(route.limits for route in config.routes)
 
 
 def upstream(

@@ -6,7 +6,7 @@ import math
 
 from ..model.prices import Demand, Expected, Share, Used
 from ..model.quota import MOST
-from .image_tokens import image_tokens, load
+from .image_tokens import image_tokens
 from .operation import DRAWING, MOST_TOKENS, Operation
 from .operation_path import Kind
 
@@ -31,7 +31,6 @@ class Means:
     """How many tokens each model writes where no maximum is set; for one thread. It is the house's, not a config's."""
 
     def __init__(self, most: int = MODELS) -> None:
-        load()  # who expects answers is going to ask for tokens of pictures, when there is no time
         self._most = most
         self._known: dict[str, tuple[float, int]] = {}  # mean, and of how many answers; those last heard of at the end
 

@@ -33,7 +33,7 @@ class _Book(NamedTuple):
 
 @cache
 def load() -> _Book:
-    """The tables and formulas; read once, in some 20 ms, so whoever serves does it before."""
+    """The tables and formulas; read once, in some 20 ms, so whoever has limits does it before."""
     import tomllib
     from importlib.resources import files
 
