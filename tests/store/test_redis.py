@@ -145,7 +145,7 @@ async def test_a_replica_is_let_go_of(own_server: RedisServer, door: Door) -> No
 
 
 async def test_no_answer_ever_reaches_another(shared_server: RedisServer, door: Door) -> None:
-    """Thousands of calls through a slow line, of which a third is cancelled and a part too late."""
+    """A thousand calls through a slow line, of which a third is cancelled and a part too late."""
     proxy = await SlowProxy(shared_server.port).start()
     dice = random.Random(9)
     filling = door(shared_server.url)
@@ -158,7 +158,7 @@ async def test_no_answer_ever_reaches_another(shared_server: RedisServer, door: 
 
     async def caller(number: int) -> None:
         nonlocal right, late, cancelled
-        for turn in range(60):
+        for turn in range(25):
             i = dice.randrange(50)
             task: asyncio.Task[object]
             if turn % 3:
@@ -180,9 +180,9 @@ async def test_no_answer_ever_reaches_another(shared_server: RedisServer, door: 
                 cancelled += 1
 
     await asyncio.gather(*(caller(number) for number in range(40)))
-    assert right + late + cancelled == 2400
+    assert right + late + cancelled == 1000
     assert said <= {redis_link.LATE, redis_link.BROKEN}
-    assert min(right, late, cancelled) > 50
+    assert min(right, late, cancelled) > 20
     await proxy.stop()
 
 

@@ -32,6 +32,7 @@ def index(tmp_path: Path) -> None:
         pytest.skip(f"nothing can be installed from here: {why}")
 
 
+@pytest.mark.long  # a wheel is built and installed in a fresh venv
 @pytest.mark.usefixtures("index")
 def test_the_plugins_and_tests_of_the_page_run_with_nothing_installed_but_the_kit(tmp_path: Path) -> None:
     source, environment, project = (tmp_path / name for name in ("source", "environment", "project"))
