@@ -87,7 +87,7 @@ class Held:
         self._billed = "no" if failure is None else failure.billed
         return response
 
-    async def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: Outcome) -> None:
         """Give back what was not used."""
         self._policy.services.quotas.settle(self._id, self.bounds, self._used(outcome), local=self._local)
 

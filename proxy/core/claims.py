@@ -15,6 +15,10 @@ from ..model.services import Clock, Log
 from ..model.store import StoreError
 
 TOGETHER = 64  # that are asked of the store in one step: it works on them for about a millisecond
+# A step costs the same whatever is asked in it. So what was used waits for the next claim, that many seconds at the
+# most; and claims wait for each other, the longer the more is held: who asks alone is answered at once.
+LATER = 0.01
+APART, FARTHEST = 0.0001, 0.002  # seconds between two steps: for each claim that is held, and at the most
 PAUSE = 0.25  # seconds before a store that failed is asked again for what nobody waits for
 RENEW = LEASE / 4  # seconds between two signs of life
 BACKLOG = 100_000  # settlements that are kept while the store can't be asked; each is some hundred bytes
@@ -39,7 +43,11 @@ class Claims:
         self._timeout = timeout  # seconds that nobody waits longer than
         self._holder = secrets.token_hex(8)
         self._asked: deque[Asked] = deque()
+        self._waiting = 0  # of those, who waits for an answer
         self._held = 0  # claims that are not settled
+        self._last = 0.0  # when the store was last asked, by the loop
+        self._due = False  # whether the store is to be asked although nobody waits
+        self._later: asyncio.TimerHandle | None = None  # when it will be, at the latest
         self._seen: tuple[int, float] | None = None  # the store's time (ms), and ours at least as early
         self._failing = False
         self._closing = False
@@ -76,18 +84,28 @@ class Claims:
         if self._worker is not None:
             self._wake()
             await self._worker
+        if self._later is not None:
+            self._later.cancel()
 
     # --- the worker
 
     def _ask(self, asked: Asked) -> None:
         self._asked.append(asked)
+        if asked[1] is not None:
+            self._waiting += 1
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LATER, self._now)
         if self._worker is None:
             # In a context of their own: they outlive the request that happens to ask first.
             begin, context = asyncio.get_running_loop().create_task, Context()
             self._worker = context.run(begin, self._work(), name="framegate-claims")
             self._pulse = context.run(begin, self._beat(), name="framegate-lease")
-        elif self._woken is not None:
+        elif asked[1] is not None:
             self._wake()
+
+    def _now(self) -> None:
+        self._later, self._due = None, True
+        self._wake()
 
     def _wake(self) -> None:
         if self._woken is not None and not self._woken.done():
@@ -99,24 +117,34 @@ class Claims:
             await self._clock.sleep(RENEW)
             if self._held and not self._asked:
                 self._asked.append((Claim("", (), ()), None))
-                self._wake()
+                self._now()
 
     async def _work(self) -> None:
         while True:
-            if not self._asked:
-                if self._closing:
-                    return
+            if not (self._waiting or self._due or self._closing):
                 self._woken = asyncio.get_running_loop().create_future()
                 await self._woken
                 self._woken = None
                 continue
+            if not self._asked and self._closing:
+                return
+            apart = self._last + min(FARTHEST, APART * self._held) - asyncio.get_running_loop().time()
+            if apart > 0 and not self._closing:
+                await asyncio.sleep(apart)
+            self._last = asyncio.get_running_loop().time()
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
             batch = [self._asked.popleft() for _ in range(min(TOGETHER, len(self._asked)))]
+            self._waiting -= sum(waiting is not None for _, waiting in batch)
+            self._due = bool(self._asked)
             batch = [one for one in batch if one[1] is None or not one[1].done()]
             if batch and not await self._tally(batch):
                 if self._closing:
                     self._log.error("quota_not_settled", requests=len(self._asked))
                     return
                 await self._rest()
+                self._due = True
 
     async def _rest(self) -> None:
         """Wait a moment, or for somebody who waits."""
@@ -161,6 +189,7 @@ class Claims:
                 self._held += answer.taken
             elif answer.taken:  # whoever asked has left
                 self._asked.appendleft((_back(asked), None))
+                self._due = True
         return True
 
     def _failed(self, batch: list[Asked], error: StoreError, *, late: bool = False) -> None:
@@ -173,6 +202,7 @@ class Claims:
         if late:  # they have waited as well
             waiting += [one for one in self._asked if one[1] is not None]
             self._asked = deque(one for one in self._asked if one[1] is None)
+            self._waiting = 0
         self._asked.extendleft(reversed(again[: max(0, BACKLOG - len(self._asked))]))
         for _, future in waiting:
             if future is not None and not future.done():

@@ -24,7 +24,7 @@ from ..model.services import Clock, Log, Services
 from ..model.slots import CHANGED, STOPPED
 from . import order
 from .chain import Crashed, Door, build
-from .finish import run
+from .finish import begin
 from .reading import read, uncoded
 from .render import render
 from .routes import Route, Routes
@@ -271,7 +271,7 @@ class Engine:
         return marks
 
     def finish(self, exchange: Exchange, ended: Callable[[], Outcome]) -> None:
-        """End an exchange, once: report it, run its finishers in a task of the app's, let its generation go.
+        """End an exchange, once: report it, run its finishers (those that wait in a task), let its generation go.
 
         `ended` tells how it ended; it is asked only where somebody wants to know.
         """
@@ -288,15 +288,15 @@ class Engine:
             outcome = ended()
             if report is not None:
                 report(exchange, outcome)
-            if finishers:
-                self.spawn(self._finish(exchange, outcome, finishers), name=f"finish-{exchange.id}")
+            if finishers and (rest := begin(finishers, outcome, self.log, exchange.id)) is not None:
+                self.spawn(self._finish(exchange, rest), name=f"finish-{exchange.id}")
                 return
         if isinstance(lane, Lane):
             lane.generation.leave()
 
-    async def _finish(self, exchange: Exchange, outcome: Outcome, finishers: Sequence[Any]) -> None:
+    async def _finish(self, exchange: Exchange, rest: Awaitable[None]) -> None:
         try:
-            await run(finishers, outcome, self.log, exchange.id)
+            await rest
         finally:
             if isinstance(exchange.lane, Lane):
                 exchange.lane.generation.leave()

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any
 
 from ..model.exchange import Finisher, Outcome
 from ..model.services import Log
 
 
-async def run(finishers: Sequence[Finisher], outcome: Outcome, log: Log, id: str) -> None:
-    """Run all of them; one that crashes keeps none of the others from it."""
-    for finisher in finishers:
+def begin(finishers: Sequence[Finisher], outcome: Outcome, log: Log, id: str) -> Coroutine[Any, Any, None] | None:
+    """Run them in turn as far as nobody has to wait, and say what is left to be awaited, if anything is.
+
+    One that crashes keeps none of the others from it.
+    """
+    for at, finisher in enumerate(finishers):
         try:
-            await finisher(outcome)
+            waiting = finisher(outcome)
         except Exception as error:
             log.error("finisher_crashed", id=id, exc_info=error)
+        else:
+            if waiting is not None:
+                return _rest(waiting, finishers[at + 1 :], outcome, log, id)
+    return None
+
+
+async def _rest(
+    waiting: Awaitable[None] | None, others: Sequence[Finisher], outcome: Outcome, log: Log, id: str
+) -> None:
+    while waiting is not None:
+        try:
+            await waiting
+        except Exception as error:
+            log.error("finisher_crashed", id=id, exc_info=error)
+        waiting = begin(others, outcome, log, id)
+        others = ()

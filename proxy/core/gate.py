@@ -48,7 +48,7 @@ class Hold:
             self._ended = True
             self._gate.settle(self, back=back)
 
-    async def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: Outcome) -> None:
         """Whatever became of the answer, the exchange has ended."""
         self.end()
 

@@ -16,7 +16,7 @@ from ..model.message import Request, Response
 from ..model.services import Asks, Log, Spawn
 from .chain import Door, Inner, build
 from .ended import told
-from .finish import run
+from .finish import begin
 from .model_names import ModelNames
 
 
@@ -94,7 +94,8 @@ class Upstreams:
             seconds = perf_counter() - exchange.began
             status = 0 if response is None else response.status
             outcome = Outcome(status, 0, error is None, False, response, exchange.attempts, error, seconds)
-            self._spawn(run(finishers, outcome, self._log, "call"), name="finish-call")
+            if (rest := begin(finishers, outcome, self._log, "call")) is not None:
+                self._spawn(rest, name="finish-call")
 
     def ask(self, exchange: Exchange, request: Request, name: str, rest: str) -> Awaitable[Response]:
         """Ask that upstream for `rest`, the target behind its base URL. Each call is one attempt."""

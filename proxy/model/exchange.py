@@ -84,7 +84,7 @@ class Outcome:
     seconds: float
 
 
-Finisher = Callable[[Outcome], Awaitable[None]]
+Finisher = Callable[[Outcome], Awaitable[None] | None]
 
 
 class Exchange(Slots):
@@ -133,7 +133,10 @@ class Exchange(Slots):
         self._finishers: list[Finisher] | None = None
 
     def on_finish(self, call: Finisher) -> None:
-        """Have this called once when the exchange has ended, whatever happened; newest first, in a task of its own."""
+        """Have this called once when the exchange has ended, whatever happened; newest first.
+
+        What is awaited runs in a task of the house's; a plain function runs at once, and must be quick.
+        """
         if self._finishers is None:
             self._finishers = []
         self._finishers.append(call)

@@ -149,7 +149,7 @@ class Limits:
         }
 
     def __bool__(self) -> bool:
-        return any(getattr(self, field.name) for field in fields(self))
+        return bool(self.requests or self.images or self.tokens or self.concurrent or self.budget)
 
 
 NO_LIMITS = Limits()

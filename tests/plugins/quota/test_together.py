@@ -146,6 +146,9 @@ async def test_what_a_dead_process_held_is_free_ten_seconds_later(tmp_path: Path
     caller = ann(concurrent=5, budget="1 USD / day")
     async with Stage(Quota(), facts={CALLER: caller}, clock=clock, settings=settings) as stage:
         assert (await stage.play()).status == 200
+        await stage.play(
+            "GET /v1/framegate/limits"
+        )  # what was used is told the store with the next claim, if not before
         lines = stage.services.quotas.bounds(caller, "* /v1/*", ()).lines
         store = SQLiteStore(tmp_path / "one.db", clock)
         dying = Claims(store, clock, stage.services.log, timeout=5)
