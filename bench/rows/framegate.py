@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ IMAGE_CHAIN: tuple[str, ...] = ("keys", "quota", "rehost", "failover")
 PLAIN = ("keys",)  # while the image chain equals this, it has no row of its own
 
 KEY = f"sk-bench-{secrets.token_hex(20)}"
+MASTER = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 UPSTREAM_KEY = f"sk-upstream-{secrets.token_hex(20)}"
 CONFIG = """\
 [server]
@@ -58,7 +60,12 @@ def row(
                 tables=tables,
             )
         )
-        environ = {"BENCH_KEY": KEY, "BENCH_UPSTREAM_KEY": UPSTREAM_KEY, "XDG_STATE_HOME": str(site.folder)}
+        environ = {
+            "BENCH_KEY": KEY,
+            "BENCH_UPSTREAM_KEY": UPSTREAM_KEY,
+            "FRAMEGATE_MASTER_KEY": MASTER,  # a Redis among the settings of a plugin needs one
+            "XDG_STATE_HOME": str(site.folder),
+        }
         return Command(python("proxy", "serve", "--config", config), Path(ROOT), environ)
 
     return Row(name, what, command, {"Authorization": f"Bearer {KEY}"})
