@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from .values import Secret
 
@@ -50,15 +50,18 @@ class RedisUrl:
         if re.search(r"[\x00-\x20\x7f\\#]", text):
             raise ValueError("url holds a blank, a backslash, a '#' or a control character")
         kind, tls = SCHEMES[scheme]
-        url = urlsplit(text)
-        if "@" in url.netloc or "@" in text.partition("?")[2] or "password" in url.query:
+        # Not urlsplit: it takes no brackets behind another host, in Pythons that are new, or old and mended by Debian.
+        front, _, query = text.partition("://")[2].partition("?")
+        netloc, slash, path = front.partition("/")
+        path = slash + path
+        if "@" in netloc or "@" in query or "password" in query:
             raise ValueError("url must not hold a user or a password; give them as username and password")
         if kind == "socket":
-            return cls._socket(url.netloc, url.path, url.query)
-        if url.query:
+            return cls._socket(netloc, path, query)
+        if query:
             raise ValueError("url must not hold a query; the number of the database stands behind the host: /0")
-        hosts = _hosts(url.netloc, SENTINEL_PORT if kind == "sentinel" else PORT)
-        parts = url.path.removeprefix("/").split("/") if url.path.removeprefix("/") else []
+        hosts = _hosts(netloc, SENTINEL_PORT if kind == "sentinel" else PORT)
+        parts = path.removeprefix("/").split("/") if path.removeprefix("/") else []
         if kind == "server":
             if len(hosts) > 1:
                 raise ValueError('url names several hosts; those of a cluster begin with "redis+cluster://"')
