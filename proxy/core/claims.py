@@ -46,6 +46,7 @@ class Claims:
         self._waiting = 0  # of those, who waits for an answer
         self._held = 0  # claims that are not settled
         self._last = 0.0  # when the store was last asked, by the loop
+        self._soon = False  # whether somebody has a line behind them
         self._due = False  # whether the store is to be asked although nobody waits
         self._later: asyncio.TimerHandle | None = None  # when it will be, at the latest
         self._seen: tuple[int, float] | None = None  # the store's time (ms), and ours at least as early
@@ -55,14 +56,16 @@ class Claims:
         self._worker: asyncio.Task[None] | None = None
         self._pulse: asyncio.Task[None] | None = None
 
-    async def claim(self, id: str, lines: Sequence[Line], amounts: Sequence[int]) -> Claimed:
+    async def claim(self, id: str, lines: Sequence[Line], amounts: Sequence[int], *, soon: bool = False) -> Claimed:
         """Take the amounts, all or none; without an id, only look. Raises StoreError when nobody could say in time.
 
-        Whoever is cancelled, or hears an error, holds nothing. What was taken must be settled, by the same id.
+        Whoever is cancelled, or hears an error, holds nothing. What was taken must be settled, by the same id. `soon`:
+        without waiting for other claims, for there is a line behind it.
         """
         if self._closing:
             raise StoreError("The store is closed.")
         waiting: Waiting = asyncio.get_running_loop().create_future()
+        self._soon = self._soon or soon
         self._ask((Claim(id, lines, amounts), waiting))
         try:
             return await waiting
@@ -129,8 +132,9 @@ class Claims:
             if not self._asked and self._closing:
                 return
             apart = self._last + min(FARTHEST, APART * self._held) - asyncio.get_running_loop().time()
-            if apart > 0 and not self._closing:
+            if apart > 0 and not (self._soon or self._closing):
                 await asyncio.sleep(apart)
+            self._soon = False
             self._last = asyncio.get_running_loop().time()
             if self._later is not None:
                 self._later.cancel()

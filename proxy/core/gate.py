@@ -129,10 +129,10 @@ class Gate:
         """Ask the store; while that fails this process counts for itself, for the upstream can still say no."""
         if self._clock.now() >= self._waiting.apart:
             try:
-                return await self._quotas.claim(id, bounds, amounts), False
+                return await self._quotas.claim(id, bounds, amounts, soon=True), False
             except StoreError:
                 self._waiting.apart = self._clock.now() + APART
-        return await self._quotas.claim(id, bounds, amounts, local=True), True
+        return await self._quotas.claim(id, bounds, amounts, local=True, soon=True), True
 
     def settle(self, hold: Hold, *, back: bool) -> None:
         """What a request has used, which is what it took, or nothing of it."""

@@ -135,10 +135,13 @@ class Quotas(Protocol):
     def by_model(self) -> bool:
         """Whether any limit stands on models: only then need they be known."""
 
-    async def claim(self, id: str, bounds: Bounds, amounts: Sequence[int], *, local: bool = False) -> Claimed:
+    async def claim(
+        self, id: str, bounds: Bounds, amounts: Sequence[int], *, local: bool = False, soon: bool = False
+    ) -> Claimed:
         """Take the amounts, all or none; without an id, only look. Raises StoreError when nobody could say in time.
 
-        What was taken must be settled, by the same id. `local`: in the memory of this process alone.
+        What was taken must be settled, by the same id. `local`: in the memory of this process alone. `soon`:
+        without waiting a moment for the claims of others, for there is a line behind it.
         """
 
     def settle(self, id: str, bounds: Bounds, used: Sequence[int], *, local: bool = False) -> None:

@@ -75,7 +75,7 @@ async def test_never_more_at_once_than_allowed() -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.02)  # long enough for four to meet
         now -= 1
         return answer()
 
