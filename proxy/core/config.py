@@ -17,7 +17,6 @@ from .settings import BAD, Complaint, Kept, Reader
 from .tables import (
     AdminTable,
     GroupTable,
-    ImagesTable,
     KeyTable,
     Listen,
     LogTable,
@@ -26,9 +25,9 @@ from .tables import (
     QueueTable,
     RouteTable,
     ServerTable,
-    StoreTable,
     UpstreamTable,
 )
+from .tables_kept import ImagesTable, StoreTable
 from .words import at, nearest
 
 __all__ = [

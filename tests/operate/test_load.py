@@ -25,7 +25,7 @@ from proxy.testkit import TurnedClock
 from .conftest import FILE
 from .desk import ROOT, Say
 
-ROUNDS, TOGETHER = 4, 3  # 12 kills; of three at work at once, two are killed wherever they happen to be
+ROUNDS, TOGETHER = 8, 3  # 24 kills; of three at work at once, two are killed wherever they happen to be
 MANY = 100_000
 FINDS = 100_000
 KILLED = """
