@@ -25,6 +25,7 @@ from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
+from .model.sights import Sights, Unreadable, View
 from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
 from .model.store import Add, Added, Store, StoreError
@@ -112,6 +113,7 @@ __all__ = [
     "Services",
     "Several",
     "Share",
+    "Sights",
     "Size",
     "Slot",
     "Slots",
@@ -126,10 +128,12 @@ __all__ = [
     "Text",
     "Told",
     "Tool",
+    "Unreadable",
     "Unseen",
     "UpstreamError",
     "Upstreams",
     "Used",
+    "View",
     "demand",
     "endpoint",
     "in_base64",
