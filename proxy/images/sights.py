@@ -15,18 +15,16 @@ from typing import IO
 from ..model.errors import ProxyError
 from ..model.services import Log, Services
 from ..model.sights import Looked, Unreadable, View
+from ..openai.given import LARGEST, NO_SORT, TOO_LONG
 from ..openai.pictures import SNIFFED, Sniffed, sniff
 from . import scaler
 from .scaler import Scaler, Unmade
 
 DECODERS = 2  # at once, so that one that is slow, or was made to be, does not keep all others waiting
 WAITING = 256  # pictures that may wait for one; each takes some 0.1 s
-LARGEST = 50 * 2**20  # bytes of a picture: upstreams take no larger ones
 GATHERED = 2**20  # of one that is still to be read, in memory before they go to its file
 IDLE = 60.0  # seconds after which processes with nothing to do are ended
 ABSENT = "Pillow is needed to look at pictures: pip install 'framegate[images]'"
-NO_SORT = "it is no PNG, JPEG, WebP or GIF"
-TOO_LONG = f"it has more than {LARGEST // 2**20} MiB"
 
 
 class Sights:
@@ -163,15 +161,20 @@ async def _opened(picture: Looked) -> int:
             return os.dup(file.fileno())
         pieces: list[bytes] = []
         size = held = 0
-        async for piece in picture:
-            pieces.append(piece)
-            held += len(piece)
-            size += len(piece)
-            if size > LARGEST:
-                raise Unreadable(TOO_LONG)
-            if held >= GATHERED:
-                await asyncio.to_thread(_write, file, pieces)
-                pieces, held = [], 0
+        front = aiter(picture)
+        try:
+            async for piece in front:
+                pieces.append(piece)
+                held += len(piece)
+                size += len(piece)
+                if size > LARGEST:
+                    raise Unreadable(TOO_LONG)
+                if held >= GATHERED:
+                    await asyncio.to_thread(_write, file, pieces)
+                    pieces, held = [], 0
+        finally:
+            if (close := getattr(front, "aclose", None)) is not None:
+                await close()
         await asyncio.to_thread(_write, file, pieces)
         return os.dup(file.fileno())
 

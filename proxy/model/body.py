@@ -53,6 +53,13 @@ class Body:
         if data:
             yield data
 
+    async def rest(self, at: int) -> AsyncIterator[bytes]:
+        """The bytes from `at` on."""
+        async for piece in self:
+            if at < len(piece):
+                yield piece[at:]
+            at = max(0, at - len(piece))
+
     async def read(self, limit: int) -> bytes:
         """All of it, at most `limit` bytes; raises BodyTooLarge over that, having closed the body."""
         data = self.now()

@@ -67,10 +67,16 @@ class Kept(Body):
         """Itself: what is kept is not kept once more."""
         return self
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         """A pass of its own from byte 0. Raises BodyConsumed when the body has outgrown what may be kept."""
-        at = 0  # bytes handed out in this pass
-        piece = 0  # and how many pieces of the head
+        return self.rest(0)
+
+    async def rest(self, at: int) -> AsyncIterator[bytes]:
+        """A pass from byte `at` on, which in a file is gone to at once."""
+        skip = 0
+        if self._file is None or at > self._size:
+            at, skip = 0, at
+        piece = 0  # how many pieces of the head this pass has had
         while True:
             if self._closed:
                 raise BodyConsumed("it was closed")
@@ -95,6 +101,8 @@ class Kept(Body):
                     continue
                 data = pulled
             at += len(data)
+            if skip:
+                data, skip = data[skip:], max(0, skip - len(data))
             if data:
                 yield data
 
