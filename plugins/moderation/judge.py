@@ -51,7 +51,9 @@ class Judge:
     def _key(self, texts: Sequence[str], pictures: Sequence[bytes]) -> bytes:
         # Each length stands before its bytes, so that no two matters are written alike.
         parts = [text.encode("utf-8", "surrogatepass") for text in texts] + list(pictures)
-        return self._digest(b"".join([b"%d:%d|" % (len(texts), len(pictures)), *[b"%d:%b" % (len(p), p) for p in parts]]))
+        return self._digest(
+            b"".join([b"%d:%d|" % (len(texts), len(pictures)), *[b"%d:%b" % (len(p), p) for p in parts]])
+        )
 
     async def judge(self, key: bytes, matter: Matter, about: About) -> Verdict:
         """What all of them say, within the time. It never raises but when it is cancelled."""
