@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from proxy.api import Clock, Unseen
+from proxy.api import Unseen
 
 from .cache import Cache
 from .verdict import About, Backend, Matter, Scores, Sight, Unavailable, Unreadable, Verdict, View
@@ -27,9 +27,8 @@ class Judge:
         ask: Literal["all", "first"] = "all",
         thresholds: Mapping[str, float] | None = None,
         timeout: float,
-        cache: Cache[Verdict] | None = None,
+        cache: Cache[bytes, Verdict] | None = None,
         digest: Callable[[bytes], bytes],
-        clock: Clock,
     ) -> None:
         self._backends = backends
         self._rules = rules
@@ -38,7 +37,6 @@ class Judge:
         self._timeout = timeout
         self._cache = cache
         self._digest = digest
-        self._clock = clock
 
     async def key(self, matter: Matter) -> bytes:
         """The keyed hash by which this very matter is known: every text in its place, every picture."""
@@ -107,11 +105,11 @@ class Judge:
             tuple(unseen.values()),
         )
 
-    async def _all(self, one: Callable[[Backend], object], waiting: list[str]) -> None:
+    async def _all(self, one: Callable[[Backend], Awaitable[bool]], waiting: list[str]) -> None:
         """Ask all side by side. Whoever has answered waits no more."""
 
         async def ask(backend: Backend) -> None:
-            await one(backend)  # type: ignore[misc]
+            await one(backend)
             waiting.remove(backend.name)
 
         if len(self._backends) == 1:  # no task for a single one
@@ -121,11 +119,11 @@ class Judge:
             for backend in self._backends:
                 group.create_task(ask(backend))
 
-    async def _first(self, one: Callable[[Backend], object], waiting: list[str], failed: list[str]) -> None:
+    async def _first(self, one: Callable[[Backend], Awaitable[bool]], waiting: list[str], failed: list[str]) -> None:
         """Ask one after another, until one has answered; what failed before that does not matter then."""
         before = len(failed)
         for backend in self._backends:
-            answered = await one(backend)  # type: ignore[misc]
+            answered = await one(backend)
             waiting.remove(backend.name)
             if answered:
                 del failed[before:]

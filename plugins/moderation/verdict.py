@@ -15,7 +15,7 @@ although not all of it could be looked at, "unchecked" although no backend answe
 
 
 class Unavailable(Exception):
-    """A backend gave no verdict: it is down, late, at its limit, or says what can't be understood. `why` in a few words."""
+    """A backend gave no verdict: it is down, late, at its limit, or can't be understood. `why` in a few words."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -78,7 +78,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What one backend says: of each category the highest score over all, from 0 to 1, and those that it flags itself."""
+    """What one backend says: of each category the highest score of all, from 0 to 1, and those that it flags itself."""
 
     scores: Mapping[str, float] = field(default_factory=dict)
     flagged: frozenset[str] = frozenset()
