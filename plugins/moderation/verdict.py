@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
 from proxy.api import Text, Unseen
@@ -108,3 +108,7 @@ class Verdict:
     backends: tuple[str, ...] = ()  # who has judged
     failed: tuple[str, ...] = ()  # who should have, and gave no verdict: "openai: timed out"
     unseen: tuple[Unseen, ...] = ()  # what nobody could look at
+
+    def beside(self, unseen: tuple[Unseen, ...]) -> Verdict:
+        """The same, with what was known not to be seen before anybody was asked."""
+        return replace(self, unseen=(*unseen, *self.unseen))
