@@ -12,6 +12,7 @@ from proxy.api import Body, Bytes, Services, in_base64
 from .asking import AT_ONCE, cut
 from .breaker import Breaker
 from .calling import ask, together
+from .scored import MOST as MOST_NAMES
 from .scored import UNNAMED, name, score, table
 from .verdict import About, Matter, Scores, Unavailable, Unreadable, View
 
@@ -114,6 +115,8 @@ def verdict(told: Any) -> Scores:
         raise Unavailable("its answer lacks a decision")
     given = told.get("categories", [])
     if isinstance(given, list):
+        if len(given) > MOST_NAMES:
+            raise Unavailable("its answer names too many categories")
         if given and decision == "allow":
             raise Unavailable("its answer allows and names categories without scores")
         scores = dict.fromkeys([name(one) for one in given], 1.0)

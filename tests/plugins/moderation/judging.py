@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
+from plugins.moderation.asking import OpenAI
 from plugins.moderation.verdict import About, Matter, Sight, Unreadable, View
 from proxy.api import Exchange, Forward, Plugin, Request, Response, Services, Text
 from proxy.sandbox.markers import mark
-from proxy.testkit import TurnedClock
+from proxy.testkit import Stage, TurnedClock, answer
 from proxy.testkit.house import serve
+from proxy.testkit.script import Asked, Reply
 
 ABOUT = About("ex-1", caller="ann", group="press", kind="chat", model="gpt-image-2")
 CONFIG = """
 [upstreams.openai]
 base_url = "{url}"
 api_key = "env:UPSTREAM"
-{more}
 [plugins.lent]
 use = "tests.plugins.moderation.judging:Lent"
 [plugins.keys]
@@ -91,8 +94,29 @@ class Lent(Plugin):
 
 
 @asynccontextmanager
-async def lent(url: str, more: str = "", *, clock: TurnedClock | None = None) -> AsyncIterator[Services]:
-    """The services of a house with the upstream `openai` there, and `more` of its table and of the config."""
-    config = CONFIG.format(url=url, more=more)
-    async with serve(config, environ={"UPSTREAM": KEY}, clock=clock):
+async def lent(url: str, *, key: str = KEY, clock: TurnedClock | None = None) -> AsyncIterator[Services]:
+    """The services of a house with the upstream `openai` there."""
+    async with serve(CONFIG.format(url=url), environ={"UPSTREAM": key}, clock=clock):
         yield Lent.held[-1]
+
+
+HARMLESS = {"flagged": False, "categories": {"violence": False, "illicit": None}, "category_scores": {"violence": 0.01}}
+
+
+def backend(services: Services, *, model: str = "omni-moderation-latest", **more: Any) -> OpenAI:
+    """One that asks the upstream of a stage."""
+    return OpenAI("main", services, model=model, timeout=5.0, digest=digest, **more)
+
+
+def harmless(asked: Asked) -> Reply:
+    """As many results as inputs."""
+    given = asked.json()["input"]
+    return answer(json={"results": [HARMLESS] * (1 if isinstance(given[0], dict) else len(given))})
+
+
+async def paused(stage: Stage, seconds: float = 0.2) -> None:
+    """Wait until somebody pauses, and let it be over."""
+    before = len(stage.clock.watchers)
+    while len(stage.clock.watchers) == before:
+        await asyncio.sleep(0)
+    stage.clock.turn(seconds)

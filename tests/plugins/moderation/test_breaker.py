@@ -42,7 +42,7 @@ class Backend:
     def fail(self, times: int = FAILURES) -> None:
         """Ask it so often, in vain."""
         for _ in range(times):
-            with pytest.raises(Unavailable, match="^answered 500$"):
+            with pytest.raises(Unavailable, match=r"^answered 500$"):
                 self.ask(Unavailable("answered 500"))
 
     def shut(self) -> bool:
@@ -118,7 +118,12 @@ def test_sends_one_probe_at_a_time() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [Unreadable("no picture"), Crowded("the line before it is too long"), RuntimeError("a bug"), asyncio.CancelledError()],
+    [
+        Unreadable("no picture"),
+        Crowded("the line before it is too long"),
+        RuntimeError("a bug"),
+        asyncio.CancelledError(),
+    ],
     ids=["unreadable", "crowded", "bug", "cancelled"],
 )
 def test_what_says_nothing_of_the_backend_changes_nothing(error: BaseException) -> None:
@@ -152,4 +157,12 @@ def test_who_fails_late_does_not_make_the_pause_longer() -> None:
         backend.clock.turn(9)
         raise Unavailable("answered 500")
     backend.clock.turn(1)
+    assert not backend.shut()
+
+
+def test_an_answer_that_was_under_way_brings_it_back_at_once() -> None:
+    backend = Backend()
+    with backend.breaker.asking():
+        backend.fail()
+        assert backend.shut()
     assert not backend.shut()
