@@ -47,6 +47,7 @@ class OpenAI:
         self._model = model
         self._timeout = timeout
         self._digest = digest
+        self._marks = {what: f"{upstream}\0{model}\0{what}\0".encode() for what in ("text", "picture")}
         self._cache = cache
         self._breaker = Breaker(upstream, services.clock, services.log, slow=0.9 * timeout)
 
@@ -76,7 +77,7 @@ class OpenAI:
         return highest(judged.values()) if judged else Scores()
 
     def _key(self, what: str, of: bytes) -> bytes:
-        return self._digest(f"{self.name}\0{self._model}\0{what}\0".encode() + of)
+        return self._digest(self._marks[what] + of)
 
     def _known(self, key: bytes, judged: Judged) -> bool:
         if key in judged:
