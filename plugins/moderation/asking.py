@@ -14,7 +14,7 @@ from .breaker import Breaker
 from .cache import Cache
 from .calling import ask, together
 from .scored import UNNAMED, highest, name, score, table
-from .verdict import About, Matter, Scores, Sight, Unavailable, Unreadable, View
+from .verdict import About, Matter, Scores, Sight, Unavailable, View
 
 TARGET = "/v1/moderations"
 AT_ONCE = 4  # calls for one judgement
@@ -102,12 +102,13 @@ class OpenAI:
         return self._found(dict(zip(batch, results, strict=True)))
 
     async def _of_picture(self, key: bytes, sight: Sight, due: float) -> Judged:
-        """Each view is a call of its own: one picture is all that a call may hold."""
+        """Each view is a call of its own: one picture is all that a call may hold.
+
+        Of a picture that shows nothing, nothing is said; who gave it knows why.
+        """
         views = await sight.views()
-        if not views:
-            raise Unreadable("there is nothing to be seen of it")
-        seen = [(await self._results(await self._shown(view), 1, due))[0] for view in views]
-        return self._found({key: highest(seen)})
+        found = [(await self._results(await self._shown(view), 1, due))[0] for view in views]
+        return self._found({key: highest(found)}) if found else {}
 
     async def _shown(self, view: View) -> bytes:
         head = b'{"model":%b,"input":[{"type":"image_url","image_url":{"url":"data:image/%b;base64,'

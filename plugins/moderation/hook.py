@@ -38,10 +38,8 @@ class Hook:
         """Judge all of it in one question. Raises Unavailable and Unreadable."""
         with self._breaker.asking():
             due = self._services.clock.now() + self._timeout
-            views = await together([sight.views for sight in matter.pictures], at_once=AT_ONCE)
-            images = [(sight.path, view) for sight, seen in zip(matter.pictures, views, strict=True) for view in seen]
-            if not all(views):
-                raise Unreadable("there is nothing to be seen of it")
+            shown = await together([sight.views for sight in matter.pictures], at_once=AT_ONCE)
+            images = [(sight.path, view) for sight, all in zip(matter.pictures, shown, strict=True) for view in all]
             if sum(len(view.data) for _, view in images) > MOST:
                 raise Unreadable(f"its pictures together are over {MOST // 2**20} MB")
             question = await written(matter, about, images)

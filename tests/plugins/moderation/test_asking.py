@@ -130,8 +130,15 @@ async def test_a_picture_that_nobody_can_see_is_said_to_be_one() -> None:
         judge = backend(stage.services)
         with pytest.raises(Unreadable, match="too many pixels"):
             await judge.judge(matter("a", pictures=[Seen("image", [b"x"], why="too many pixels")]), ABOUT)
-        with pytest.raises(Unreadable, match="nothing to be seen"):
-            await judge.judge(matter(pictures=[Seen("image", [])]), ABOUT)
+
+
+async def test_of_a_picture_that_shows_nothing_nothing_is_said_or_kept() -> None:
+    async with Stage(upstream=harmless) as stage:
+        judge = backend(stage.services, cache=Cache(stage.clock, seconds=600))
+        seen = Seen("image", [])
+        assert await judge.judge(matter(pictures=[seen]), ABOUT) == Scores()
+        await judge.judge(matter("a", pictures=[seen, Seen("image[1]", [b"png"])]), ABOUT)
+    assert (seen.asked, len(stage.asked)) == (2, 2)
 
 
 async def test_four_calls_at_once_and_no_more() -> None:
