@@ -46,9 +46,7 @@ class Moderation(Plugin):
     hook: str | None = None  # an upstream that judges by our own contract
     rules: Several[Path] = ()  # files of local rules
     ask: Literal["all", "first"] = "all"
-    thresholds: Mapping[str, float] = field(
-        default_factory=dict
-    )  # by category; without one a backend's own word counts
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # without one a backend's own word counts
     mode: Literal["block", "flag", "shadow"] = "block"
     timing: Literal["before", "parallel"] = "before"
     outputs: bool = False  # what was drawn is judged, too

@@ -75,7 +75,7 @@ class Judge:
             nonlocal watched
             try:
                 scores = await backend.judge(matter, about)
-            except Unavailable as error:
+            except (Unavailable, Unreadable) as error:
                 failed.append(f"{backend.name}: {error.why}")
                 return False
             found.append((backend.name, scores))

@@ -76,8 +76,11 @@ class Upstreams(Protocol):
     def serves(self, name: str, asked: Asks, /) -> Literal[True] | str:
         """Whether that upstream serves what is asked, by its setting `only`; else why not, in a word."""
 
-    def call(self, name: str, request: Request, /) -> Awaitable[Response]:
-        """Ask that upstream through its own inner chain; raises UpstreamError when nobody answered."""
+    def call(self, name: str, request: Request, /, *, deadline: float = ...) -> Awaitable[Response]:
+        """Ask that upstream through its own inner chain; raises UpstreamError when nobody answered.
+
+        In its queue nobody waits who would still wait at the `deadline`, on the house's clock.
+        """
 
 
 class Spawn(Protocol):
