@@ -24,11 +24,11 @@ from .model.plugin import Forward, Plugin
 from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
-from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
+from .model.services import Callers, Clock, Failures, Log, Services, Upstreams, Vault
 from .model.sights import Sights, Unreadable, View
 from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Answer, Message, Socket
-from .model.store import Add, Added, Store, StoreError
+from .model.store import SEALED, Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Several, Size
 from .openai.demand import Means, demand
 from .openai.endpoint import endpoint
@@ -50,6 +50,7 @@ __all__ = [
     "CHANGED",
     "EMPTY",
     "NO_LIMITS",
+    "SEALED",
     "STOPPED",
     "Add",
     "Added",
@@ -138,6 +139,7 @@ __all__ = [
     "UpstreamError",
     "Upstreams",
     "Used",
+    "Vault",
     "View",
     "demand",
     "endpoint",

@@ -8,6 +8,7 @@ from typing import Literal, assert_type
 
 from proxy.api import (
     CALLER,
+    SEALED,
     Answer,
     Body,
     Caller,
@@ -45,6 +46,7 @@ from proxy.api import (
     Text,
     Unreadable,
     Used,
+    Vault,
     View,
     demand,
     given,
@@ -87,6 +89,12 @@ class Everything(Plugin):
         self.remote: Remote = services.remote
         self.sights: Sights = services.sights
         assert_type(self.sights.there, bool)
+        self.vault: Vault = services.vault
+        digest = await services.vault.digester("receipts")
+        assert_type(digest(b"a prompt"), bytes)
+        sealed = await services.vault.seal("receipts/1", "a prompt")
+        await services.store.put(SEALED, "receipts/1", sealed, ttl=60.0)
+        assert_type(await services.vault.open("receipts/1", sealed), str)
         failure = services.failures.classify(429, Headers(), b"", sent=True, paid=False)
         assert_type(failure, Failure | None)
         if failure is not None and failure.next == "yes":
