@@ -25,7 +25,7 @@ from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams, Vault
-from .model.sights import Sights, Unreadable, View
+from .model.sights import Looked, Sights, Unreadable, View
 from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Answer, Message, Socket
 from .model.store import SEALED, Add, Added, Store, StoreError
@@ -91,6 +91,7 @@ __all__ = [
     "Limits",
     "Line",
     "Log",
+    "Looked",
     "Means",
     "Message",
     "Model",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from urllib.parse import parse_qsl
@@ -12,12 +13,15 @@ from proxy.api import (
     Body,
     Image,
     ImageStore,
+    Looked,
     Operation,
+    ProxyError,
     Request,
     Said,
     Services,
     Sights,
     Stored,
+    StoreError,
     Text,
     Unseen,
     given,
@@ -26,6 +30,7 @@ from proxy.api import (
     standing,
 )
 
+from .breaker import Crowded
 from .verdict import Matter, Sight, Unreadable, View
 
 # The texts of one message, or of one item, are read as one.
@@ -45,8 +50,8 @@ class Brought:
     sights: Sights
 
     async def views(self) -> Sequence[View]:
-        """What there is to be seen of it. Raises Unreadable."""
-        return await self.sights.views(pieces_of(self.body, self.image))
+        """What there is to be seen of it. Raises Unreadable, and Crowded."""
+        return await looked(self.sights, pieces_of(self.body, self.image))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -60,21 +65,31 @@ class Ours:
     sights: Sights
 
     async def views(self) -> Sequence[View]:
-        """What there is to be seen of it. Raises Unreadable, and ImageStoreError where its place is out of order."""
-        body = await self.images.body(self.name)
+        """What there is to be seen of it. Raises Unreadable, and Crowded."""
+        try:
+            body = await self.images.body(self.name)
+        except ProxyError as error:
+            raise Crowded(error.message) from error
         if body is None:
             raise Unreadable("it is not there any more")
         try:
-            return await self.sights.views(body)
+            return await looked(self.sights, body)
         finally:
             await body.aclose()
+
+
+async def looked(sights: Sights, picture: Looked) -> Sequence[View]:
+    """What there is to be seen of a picture. Raises Unreadable, and Crowded where nobody can look at the moment."""
+    try:
+        return await sights.views(picture)
+    except ProxyError as error:
+        raise Crowded(error.message) from error
 
 
 async def matter(request: Request, asked: Operation, services: Services, owner: str | None) -> Matter:
     """All that a model will read of a request that was read as `asked`; `owner` is whose pictures it may speak of.
 
-    What will be said on a socket is not among it: that is judged message by message. Raises StoreError where nobody
-    can tell whose picture a URL of ours leads to.
+    What will be said on a socket is not among it: that is judged message by message.
     """
     unseen = [one for one in asked.unseen if not one.spoken]
     return await _matter(request.body, asked.texts, asked.images, unseen, services, owner)
@@ -144,7 +159,9 @@ async def _ours(url: str, images: ImageStore, owner: str | None) -> Stored | Non
     name = name_in(url)
     if name is None:
         return None
-    stored = await images.find(name)
+    stored = None
+    with suppress(StoreError):  # then nobody knows whose it is
+        stored = await images.find(name)
     if stored is None or stored.owner != owner or stored.type not in SEEN:
         return None
     place, _, query = url.partition("?")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Literal
 
 from proxy.api import (
     Answer,
@@ -27,9 +26,9 @@ REMEMBERED = 1000  # responses of one socket that may be gone on from
 AFTER = "previous_response_id"
 
 
-def judged(
+def watched(
     response: Response,
-    kind: Literal["realtime", "response"],
+    kind: str,
     judge: Callable[[Matter], Awaitable[None]],
     services: Services,
     owner: str | None,
@@ -39,7 +38,7 @@ def judged(
     What is refused is dropped; the client hears an error of that sort of socket's, and may go on.
     """
     watch = _Watch(kind, judge, services, owner)
-    return response.through(inward=watch.inward, outward=watch.outward if kind == "response" else None)
+    return response.through(inward=watch.inward, outward=None if kind == "realtime" else watch.outward)
 
 
 class _Watch:
@@ -47,7 +46,7 @@ class _Watch:
 
     def __init__(
         self,
-        kind: Literal["realtime", "response"],
+        kind: str,
         judge: Callable[[Matter], Awaitable[None]],
         services: Services,
         owner: str | None,

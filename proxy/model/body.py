@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .errors import BodyConsumed, BodyTooLarge
@@ -95,6 +96,10 @@ class Body:
         except AttributeError:
             self._keeper: Kept = Kept(self, memory=memory, limit=limit)
             return self._keeper
+
+    def lent(self) -> AbstractAsyncContextManager[None]:
+        """Whoever reads within this block reads on what was kept of it, though it is closed meanwhile."""
+        return nullcontext() if self.kept is None else self.kept.lent()
 
     async def aclose(self) -> None:
         """Let go of what is behind it; again and again if you like."""

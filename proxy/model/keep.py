@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import IO
 
 from .body import Body
@@ -23,12 +23,14 @@ class Kept(Body):
 
     __slots__ = (
         "_closed",
+        "_due",
         "_end",
         "_error",
         "_file",
         "_front",
         "_head",
         "_headroom",
+        "_lent",
         "_limit",
         "_pull",
         "_size",
@@ -51,6 +53,8 @@ class Kept(Body):
         self._end = False
         self._error: BaseException | None = None
         self._closed = False
+        self._lent = 0  # to so many, who read on when it is closed
+        self._due = False  # it has been closed, but for them
 
     @property
     def begun(self) -> bool:
@@ -162,9 +166,23 @@ class Kept(Body):
             with suppress(OSError):  # close() flushes, and a full disk says so again
                 file.close()
 
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Once all of it has come, it is closed when this block has ended too."""
+        self._lent += 1
+        try:
+            yield
+        finally:
+            self._lent -= 1
+            if self._due and not self._lent:
+                await self.aclose()
+
     async def aclose(self) -> None:
         """Stop the pull, drop what is kept, close the source."""
         if self._closed:
+            return
+        if self._lent and self._end:
+            self._due = True
             return
         self._closed = True
         pull = self._pull

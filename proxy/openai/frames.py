@@ -14,7 +14,6 @@ from ..model.body import Bytes
 from ..model.errors import ProxyError, Rejected
 from .operation import LIMIT
 from .operation_body import gather
-from .operation_path import Kind
 from .operation_texts import EARLIER, Image, Text, Texts, Unseen
 
 # Of the message itself: which it is, and what it is about. No model reads them.
@@ -40,7 +39,7 @@ class Said(NamedTuple):
     after: str | None = None  # the response that is to be gone on from: `unseen`, unless it came on the same socket
 
 
-async def said(data: bytes, kind: Kind) -> Said:
+async def said(data: bytes, kind: str) -> Said:
     """What a text message of a client's says, on a socket of that kind ("realtime", else Responses).
 
     Raises Rejected for what its readers could read differently.
@@ -84,7 +83,7 @@ def responded(data: bytes) -> str | None:
     return _name(response.get("id")) if type(response) is dict else None
 
 
-def refused(error: ProxyError, kind: Kind, said: Said | None = None) -> bytes:
+def refused(error: ProxyError, kind: str, said: Said | None = None) -> bytes:
     """The message that tells a client of an error, as that sort of socket has it; the socket goes on."""
     told: dict[str, Any] = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
     told |= error.more

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from plugins.moderation.breaker import Crowded
 from plugins.moderation.matter import matter, together
 from plugins.moderation.verdict import Matter, Unreadable
-from proxy.api import Body, Request, Services, Text, operation
+from proxy.api import Body, ImageStoreError, Request, Services, StoreError, Text, operation
+from proxy.images import sights
 from proxy.images.scaler import ANIMATED, BROKEN
 from proxy.openai import given
 from proxy.openai.given import GONE, LARGEST, NO_SORT, TOO_LONG, TWO_READINGS
@@ -185,7 +187,9 @@ async def test_a_picture_can_be_looked_at_again_until_its_request_is_over(servic
     found = await read(services, request)
     assert len(upload) > 2**20 and request.body.now() is None  # it lies in a file
     assert await marks(found) == await marks(found) == [("image", ("violence",))]
-    await request.body.aclose()
+    async with request.body.lent():
+        await request.body.aclose()
+        assert await marks(found) == [("image", ("violence",))]
     with pytest.raises(Unreadable, match=GONE):
         await found.pictures[0].views()
 
@@ -233,6 +237,24 @@ async def test_a_head_in_other_letters_is_read_as_it_stands(services: Services) 
         for head in ("data:image/png;base64,", "DATA:IMAGE/PNG;BASE64,", "data:image/jpeg;base64,", "data:;base64,"):
             found = await of(services, shown(head + b64(data)))
             assert len(found.pictures) == 1 and not found.unseen, (head, unseen(found))
+
+
+async def test_where_nobody_can_look_at_the_moment_it_is_not_the_pictures_fault(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = await kept(services)
+    found = await of(services, shown(f"data:image/png;base64,{b64(PNG)}", ours))
+    monkeypatch.setattr(sights, "WAITING", 0)
+    for sight in found.pictures:
+        with pytest.raises(Crowded, match="Too many pictures"):
+            await sight.views()
+
+    async def broken(*given: Any) -> None:
+        raise ImageStoreError("The disk is gone.")
+
+    monkeypatch.setattr(services.images, "body", broken)
+    with pytest.raises(Crowded, match="The disk is gone"):
+        await found.pictures[1].views()
 
 
 async def test_uploads_that_are_no_pictures_are_unseen(services: Services) -> None:
@@ -345,6 +367,18 @@ async def test_what_only_looks_like_ours_is_unseen(services: Services) -> None:
         found = await of(services, shown(liar))
         assert not found.pictures and len(found.unseen) == 1, liar
     assert not (await of(services, shown(url), owner=None)).pictures
+
+
+async def test_while_the_store_is_down_nobody_knows_whose_it_is(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await kept(services)
+
+    async def down(*given: Any) -> None:
+        raise StoreError("The store is down.")
+
+    monkeypatch.setattr(services.images, "find", down)
+    assert len((await of(services, shown(url))).unseen) == 1
 
 
 # --- many and large

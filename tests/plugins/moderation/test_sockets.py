@@ -8,13 +8,13 @@ import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 from PIL import Image
 
-from plugins.moderation.sockets import judged
+from plugins.moderation.sockets import watched
 from plugins.moderation.verdict import Matter
 from proxy.api import Exchange, Forward, Message, Rejected, Request, Response, Services, operation
 from proxy.sandbox import Sandbox
@@ -24,7 +24,6 @@ from tests.images.drawn import encoded
 from tests.plugins_for_tests import told
 from tests.wire.telling import config
 
-Kind = Literal["realtime", "response"]
 DETAILS = {"moderation_stage": "input", "categories": ["violence"]}
 
 
@@ -43,9 +42,7 @@ class Judge:
 
     async def layer(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         kind = (await operation(request)).kind
-        assert kind in ("realtime", "response")
-        response = await forward(request)
-        return judged(response, kind, self, self.services, None)  # type: ignore[arg-type] # it is one of these
+        return watched(await forward(request), kind, self, self.services, None)
 
     async def __call__(self, matter: Matter) -> None:
         self.shown.append(matter)
