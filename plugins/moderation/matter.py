@@ -106,7 +106,7 @@ def together(texts: Sequence[Text]) -> list[Text]:
     Where no blank stands between two of them, nobody knows whether upstream will put one there: such a message is
     there in both ways.
     """
-    if len(texts) < 2:
+    if len(texts) < 2 or len({text.path.partition(".")[0] for text in texts}) == len(texts):  # mostly
         return list(texts)
     found: list[Text] = []
     for head, group in groupby(texts, key=_message):
