@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
 
-SLICE: Final = 2**14  # characters that one call of C's looks at, which other threads wait for; ﷺ is 18 when unfolded
+SLICE: Final = 2**13  # characters that one call of C's looks at, which other threads wait for; ﷺ is 18 when unfolded
 KNOWN: Final = 2**16  # characters whose folding is kept ready; a caller could send all 1.1 million
 STACKED: Final = 30  # marks on one letter (the limit of Unicode's stream-safe format); sorting them is quadratic
 CONTROLS: Final = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"

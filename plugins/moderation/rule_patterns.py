@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from typing import Any, Final
 
 from . import folding
@@ -37,9 +36,9 @@ class Patience:
         return EACH if self._until is None else min(EACH, self._until - time.monotonic())
 
 
-def finds(rule: Rule, texts: Sequence[str], patience: Patience) -> bool:
-    """Whether one of the rule's expressions is found in one of the texts. Raises TookTooLong."""
-    return any(_found(rule, pattern, text, patience) for text in texts for pattern in rule.patterns)
+def finds(rule: Rule, text: str, patience: Patience) -> bool:
+    """Whether one of the rule's expressions is found in the text. Raises TookTooLong."""
+    return any(_found(rule, pattern, text, patience) for pattern in rule.patterns)
 
 
 def _found(rule: Rule, pattern: Any, text: str, patience: Patience) -> bool:

@@ -44,8 +44,10 @@ class RuleSet:
         broken: set[int] = set()
         for text in texts:
             for reading in folding.readings(text.text):
-                found = set(self.words.find(reading))
-                broken |= {number for number in found if self.rules[number].concerns(text.role)}
+                for found in self.words.find(reading):
+                    broken.update([number for number in found if self.rules[number].concerns(text.role)])
+                    if patience.over:
+                        return Checked(Scores())
         late = self._patterns(texts, broken, patience) if self._patterned else None
         scores: dict[str, float] = {}
         for number in broken:

@@ -10,6 +10,7 @@ from . import folding
 from .rule import LONG, Phrase, Rule
 
 SPELT: Final = 3  # letters of the shortest word that is found spelt out: "b o m b"; any two letters are two letters
+SPELLABLE: Final = "\u0e00"  # from here on come the scripts in which every letter is a word
 
 
 class Words:
@@ -35,7 +36,7 @@ class Words:
 
     def _add(self, phrase: Phrase, number: int) -> None:
         words = phrase.words
-        if len("".join(words)) >= SPELT and not any(map(folding.spaceless, words)):
+        if len("".join(words)) >= SPELT and all(word < SPELLABLE for word in words):
             self._spelt["".join(words)].add(number)
         if len(words) == 1:
             (self._begin if phrase.open else self._words)[words[0]].add(number)
@@ -44,16 +45,17 @@ class Words:
         else:
             self._phrases[words[0]][words].add(number)
 
-    def find(self, text: str) -> Iterator[int]:
-        """The rules whose words stand in what was read of a text, some more than once."""
+    def find(self, text: str) -> Iterator[set[int]]:
+        """The rules whose words stand in what was read of a text, piece by piece."""
         if not self.count:
             return
         before: list[str] = []  # what a phrase may have begun with in the piece before
         for piece in folding.pieces(text):
             words = before + folding.tokens(piece) if before else folding.tokens(piece)
-            yield from self._found(words)
+            found = set(self._found(words))
             for letters in _spellings(words):
-                yield from self._in_spelling(letters)
+                found.update(self._in_spelling(letters))
+            yield found
             before = words[-LONG:]
 
     def _found(self, words: list[str]) -> Iterator[int]:
@@ -123,7 +125,7 @@ def _spellings(words: Iterable[str]) -> Iterator[str]:
     """Runs of single letters, put together."""
     run: list[str] = []
     for word in words:
-        if len(word) == 1 and not folding.spaceless(word):
+        if len(word) == 1 and word < SPELLABLE:
             run.append(word)
         elif run:
             if len(run) >= SPELT:

@@ -51,7 +51,10 @@ def load(paths: Sequence[Path]) -> RuleSet:
 
 
 class Rules:
-    """Local rules: a category that they find has the score of its rule, and is flagged."""
+    """Local rules: a category that they find has the score of its rule, and is flagged.
+
+    `version` is another one for other rules, so that no verdict of older ones is believed.
+    """
 
     name: ClassVar[str] = "rules"
     sees: ClassVar[bool] = False
@@ -65,11 +68,7 @@ class Rules:
         self._next = 0.0  # when the files are looked at again
         self._told: dict[str, float] = {}
         self._pool: ThreadPoolExecutor | None = None
-
-    @property
-    def version(self) -> str:
-        """Another one for other rules, so that no verdict of older ones is believed."""
-        return hashlib.sha256(b"".join(self._files[path].digest for path in self._files)).hexdigest()[:16]
+        self.version = ""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -114,6 +113,7 @@ class Rules:
             self._log.error("rules_not_loaded", file=str(path), why=why)
         if looked.ready is not None:
             self._ready = ready = looked.ready
+            self.version = hashlib.sha256(b"".join(file.digest for file in looked.files.values())).hexdigest()[:16]
             self._log.info("rules_loaded", rules=len(ready.rules), words=ready.words.count, patterns=ready.patterns)
 
     def _tell_of(self, rule: Rule) -> None:
