@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Final
 
 SLICE: Final = 2**13  # characters that one call of C's looks at, which other threads wait for; ﷺ is 18 when unfolded
+WORD: Final = 2**12  # characters of the longest word that is not cut in two
 KNOWN: Final = 2**16  # characters whose folding is kept ready; a caller could send all 1.1 million
 STACKED: Final = 30  # marks on one letter (the limit of Unicode's stream-safe format); sorting them is quadratic
 CONTROLS: Final = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
@@ -158,11 +159,16 @@ def pieces(text: str) -> Iterator[str]:
     start = 0
     while len(text) - start > SLICE:
         cut = start + SLICE
-        while cut < start + SLICE + 4096 and cut < len(text) and not text[cut].isspace():
+        while cut < start + SLICE + WORD and cut < len(text) and not _parts(text[cut]):
             cut += 1
         yield text[start:cut]
         start = cut
     yield text[start:]
+
+
+def _parts(char: str) -> bool:
+    """Whether no word goes on with it."""
+    return unicodedata.category(char)[0] in "PSZ" or char in "\t\n\r" or spaceless(char)
 
 
 def _bare(text: str) -> str:

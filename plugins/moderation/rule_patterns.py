@@ -10,8 +10,8 @@ from . import folding
 from .rule import Rule
 from .rule_words import covered
 
-EACH: Final = 0.02  # seconds that one expression has for a piece of one text
-OVERLAP: Final = 2**12  # characters of a long text's piece that are looked at once more with the next
+EACH: Final = 0.02  # seconds that one expression has for 8,192 characters of one text
+LONGEST: Final = 1.0  # and for a text of any length; nothing can call it back before
 
 
 class TookTooLong(Exception):
@@ -23,17 +23,17 @@ class TookTooLong(Exception):
 
 
 class Patience:
-    """How much time there is: for each search, and for all together where `total` seconds are given."""
+    """How much time there is: for each text, and for all together where `total` seconds are given."""
 
     def __init__(self, total: float | None = None) -> None:
         self._until = None if total is None else time.monotonic() + total
         self.over = False  # set from elsewhere when nobody waits any more
 
-    def left(self) -> float:
-        """Seconds for the next search; none are left at 0."""
-        if self.over:
-            return 0.0
-        return EACH if self._until is None else min(EACH, self._until - time.monotonic())
+    def until(self, text: str) -> float:
+        """When a search of that text must be over; it has no time at all when nobody waits for it."""
+        now = time.monotonic()
+        end = now + (0.0 if self.over else min(LONGEST, EACH * (1 + len(text) // folding.SLICE)))
+        return end if self._until is None else min(end, self._until)
 
 
 def finds(rule: Rule, text: str, patience: Patience) -> bool:
@@ -42,10 +42,9 @@ def finds(rule: Rule, text: str, patience: Patience) -> bool:
 
 
 def _found(rule: Rule, pattern: Any, text: str, patience: Patience) -> bool:
-    at, words = 0, None
-    until = time.monotonic() + patience.left()
+    at, words, until = 0, None, patience.until(text)
     while at <= len(text):
-        left = min(patience.left(), until - time.monotonic())
+        left = until - time.monotonic()
         if left <= 0:
             raise TookTooLong(rule)
         try:
@@ -74,14 +73,3 @@ class _Placed:
     def covered(self, rule: Rule, start: int, end: int) -> bool:
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
         return first < last and covered(rule.unless, self._words, first, last)
-
-
-def with_overlap(text: str) -> list[str]:
-    """A text in the pieces that are searched, each with the end of the one before."""
-    if len(text) <= folding.SLICE:
-        return [text]
-    before, found = "", []
-    for piece in folding.pieces(text):
-        found.append(before + piece)
-        before = piece[-OVERLAP:]
-    return found

@@ -71,11 +71,9 @@ class RuleSet:
 
 def _searched(text: str) -> Iterator[str]:
     """What patterns are looked for in: the text without its case alone, and every reading of it folded."""
-    plain = None
-    for piece in rule_patterns.with_overlap(text):
-        yield (plain := folding.plain(piece))
+    plain = "".join(map(folding.plain, folding.pieces(text)))
+    yield plain
     for reading in folding.readings(text):
-        for piece in rule_patterns.with_overlap(reading):
-            folded = folding.with_digits(piece)
-            if folded != plain:  # mostly it is: a short text of plain words is searched once
-                yield folded
+        folded = "".join(map(folding.with_digits, folding.pieces(reading)))
+        if folded != plain:  # a text of plain words is searched once
+            yield folded

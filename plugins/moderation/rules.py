@@ -102,8 +102,8 @@ class Rules:
             patience.over = True
         if checked.late is not None:
             self._tell_of(checked.late)
-        if not checked.certain and checked.late is not None:
-            raise Unavailable(f"a rule took too long: {checked.late.place}")
+            if not checked.certain:
+                raise Unavailable(f"a rule took too long: {checked.late.place}")
         return checked.scores
 
     def _take(self, looked: _Looked) -> None:

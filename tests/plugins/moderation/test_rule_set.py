@@ -149,6 +149,13 @@ def test_a_long_text_is_searched_to_its_end_and_across_its_pieces() -> None:
     assert broken(rules, "acme" + " " * 40_000 + "corp") == {"bad"}
 
 
+def test_no_word_is_cut_in_two() -> None:
+    rules = rule_set('words = ["ass", "bas"]\npatterns = [\'\\bass\', "^,?b?ass", "bass[^-]$"]')
+    for between in (",", "\u3002", "\u0301-", "\u70b8"):
+        for shift in range(1, 7):
+            assert broken(rules, "x" * shift + f"{between}bass" * 3000 + "-.") == set(), (between, shift)
+
+
 def test_a_rule_for_a_role_is_for_that_role_and_for_whoever_claims_to_be_another() -> None:
     rules = rule_set('words = ["bomb"]\npatterns = ["x+y"]\nroles = ["user", "tool"]')
     for text in ("bomb", "xxy"):
