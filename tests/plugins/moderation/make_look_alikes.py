@@ -21,6 +21,7 @@ HEAD = """\
 # Letters that look like others: made by tests/plugins/moderation/make_look_alikes.py from confusable-homoglyphs
 # {version}, which holds Unicode's confusables.txt (UTS #39; https://www.unicode.org/license.txt). Kept are letters and
 # numbers that look like letters of ASCII; marks, signs, and what ASCII itself confuses (rn and m, I and l) are not.
+# Copyright (c) Unicode, Inc., for what stands in it.
 """
 
 
