@@ -192,9 +192,9 @@ async def test_the_loop_turns_while_a_long_text_is_judged(tmp_path: Path) -> Non
 
 
 async def test_who_leaves_has_his_search_end(tmp_path: Path) -> None:
-    toml = f"[[rule]]\ncategory = \"slow\"\npatterns = ['{SLOW}']\n"
+    toml = f"[[rule]]\ncategory = \"slow\"\npatterns = ['{SLOW}']\n" + bad("bomb")
     async with house(tmp_path, toml) as at:
-        calm = asyncio.create_task(at.judge(*["y " * 20_000] * 4000))
+        calm = asyncio.create_task(at.judge(*["\u044f " * 20_000] * 4000))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         calm.cancel()
