@@ -32,6 +32,7 @@ from .judge import Judge
 from .matter import matter
 from .outputs import Outputs
 from .rules import Rules
+from .rules import check as check_rules
 from .sockets import watched
 from .verdict import About, Backend, Scores
 
@@ -67,6 +68,7 @@ class Moderation(Plugin):
                 raise ValueError(f"the threshold for '{category}' is a score from 0 to 1; more than 1 is never reached")
         if self.timeout <= 0 or self.retention <= 0:
             raise ValueError("timeout and retention are longer than nothing")
+        check_rules(self.rules)
         if self.mode == "shadow" and self.outputs:
             raise ValueError('outputs are held until they are judged, and shadow holds nothing; take mode = "flag"')
 
@@ -85,7 +87,8 @@ class Moderation(Plugin):
             digest = await services.vault.digester("moderation")
             rules = None
             if self.rules:
-                rules = await stack.enter_async_context(Rules.opened(self.rules, services))
+                rules = Rules(self.rules, services.clock, services.log)
+                await stack.enter_async_context(rules.running())
             self.judge = Judge(
                 self._backends(services, digest),
                 rules=rules,

@@ -286,8 +286,8 @@ def _made(
         partials=partials,
         stream=bool(stream),
         drawn=drawing or ("tool_choice" in fields and _forced(fields["tool_choice"], tools)),
-        tied=(bool(texts.unseen) and any([one.kept for one in texts.unseen]))
-        or (bool(texts.images) and any([one.source == "file" for one in texts.images])),
+        tied=(bool(texts.unseen) and any(one.kept for one in texts.unseen))
+        or (bool(texts.images) and any(one.source == "file" for one in texts.images)),
         texts=tuple(texts.texts),
         images=tuple(texts.images),
         tools=tools,
