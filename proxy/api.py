@@ -35,7 +35,7 @@ from .openai.models import narrowed
 from .openai.multipart import Part, parts
 from .openai.operation import Operation, Tool, operation
 from .openai.operation_texts import Image, Text, Unseen
-from .openai.pictures import in_base64
+from .openai.pictures import in_base64, sniff
 from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
 from .openai.used import used
@@ -137,6 +137,7 @@ __all__ = [
     "narrowed",
     "operation",
     "parts",
+    "sniff",
     "spoken",
     "used",
     "with_field",
