@@ -92,6 +92,7 @@ class Drawn:
     def close(self) -> None:
         """Let go of its bytes."""
         file, self._file = self._file, None
+        self._views = None
         if file is not None:
             file.close()
 
