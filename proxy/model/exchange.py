@@ -153,14 +153,17 @@ class Exchange(Slots):
         """Finish the work even if the client leaves. Call it before forward."""
         self.keeps_going = True
 
-    async def hold(self, answer: Awaitable[Response], *, until: Coroutine[Any, Any, None]) -> Response:
-        """Ask the rest of the chain while `until` judges the question: `hold(forward(request), until=judged)`.
+    async def hold(
+        self, forward: Callable[[Request], Awaitable[Response]], request: Request, *, until: Coroutine[Any, Any, None]
+    ) -> Response:
+        """Ask the rest of the chain while `until` judges the question.
 
         Before it has ended, nothing but errors comes in from any upstream, and nothing at all gets out. What it raises
         is raised here; the work inside is cancelled at once then, and what upstreams were sent may have been billed.
         """
-        verdict = asyncio.get_running_loop().create_task(until, name="verdict")
-        work = asyncio.ensure_future(answer)
+        loop = asyncio.get_running_loop()
+        verdict = loop.create_task(until, name="verdict")
+        work = loop.create_task(_asked(forward, request), name="held")
         before, handed = len(self.attempts), False
         self.holding = (*self.holding, verdict)
         try:
@@ -211,6 +214,10 @@ class Exchange(Slots):
 
     def __repr__(self) -> str:
         return f"Exchange({self.id}, {self.received!r})"
+
+
+async def _asked(forward: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+    return await forward(request)
 
 
 def _doubt(attempts: Sequence[Attempt]) -> None:

@@ -32,7 +32,7 @@ class Holds(Plugin):
     reads = ("images",)
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
-        return await exchange.hold(forward(request), until=self._judged())
+        return await exchange.hold(forward, request, until=self._judged())
 
     async def _judged(self) -> None:
         await self.verdict()
@@ -317,16 +317,17 @@ async def test_who_forwards_again_after_a_verdict_is_held_anew() -> None:
         """Asks two times."""
 
         async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
-            first = await exchange.hold(forward(request), until=courts[0]())
+            first = await exchange.hold(forward, request, until=courts[0]())
             await first.aclose()
-            return await exchange.hold(forward(request), until=courts[1]())
+            return await exchange.hold(forward, request, until=courts[1]())
 
     courts[0].decided.set()
     courts[1].decided.set()
     async with Stage(Twice(Court()), upstream=answer(json=DRAWN)) as stage:
         played = await stage.play(ASK, json=QUESTION)
     assert played.status == 400
-    assert [attempt.billed for attempt in played.exchange.attempts] == [None, "maybe"]
+    assert len(played.asked) == 1  # refused before anything was sent
+    assert [attempt.billed for attempt in played.exchange.attempts] == [None]
 
 
 @pytest.mark.parametrize(("charge", "counts"), [(True, 3), (False, 0)])
