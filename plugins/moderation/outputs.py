@@ -27,7 +27,8 @@ class Outputs:
     """The inspector of one exchange's answers: `exchange.inspect(Outputs(...).inspect)`, before it is forwarded.
 
     `judge` raises the ProxyError that the client is to hear. `kind` is what the request asks, for the shape of an error
-    in a stream. With `aside`, nothing waits: pictures are judged by work that is started with it.
+    in a stream, and `several` whether for more than one picture. With `aside`, nothing waits: pictures are judged by
+    work that is started with it.
     """
 
     exchange: Exchange
@@ -35,6 +36,7 @@ class Outputs:
     views: Views
     remote: Remote
     kind: str = ""
+    several: bool = False
     aside: Spawn | None = None
 
     async def inspect(self, response: Response) -> Response:
@@ -44,7 +46,9 @@ class Outputs:
             return response
         media = (response.headers.get("Content-Type") or "text/plain").partition(";")[0].strip().lower()
         upstream = response.attempt.upstream if response.attempt is not None else None
-        pictures = Pictures(self.judge, self.views, self.remote, upstream=upstream, aside=self.aside)
+        pictures = Pictures(
+            self.judge, self.views, self.remote, upstream=upstream, several=self.several, aside=self.aside
+        )
         withheld = _Withheld(self, response, reading, pictures)
         if media.startswith("image/") or media == "application/octet-stream":
             return response if self.aside is not None else await withheld.file(picture=media.startswith("image/"))

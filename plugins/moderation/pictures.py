@@ -36,12 +36,20 @@ class Pictures:
     """The taker of one answer's pictures. With `aside`, that starts the judgements, and nobody waits for them."""
 
     def __init__(
-        self, judge: Judge, views: Views, remote: Remote, *, upstream: str | None, aside: Spawn | None = None
+        self,
+        judge: Judge,
+        views: Views,
+        remote: Remote,
+        *,
+        upstream: str | None,
+        several: bool = False,
+        aside: Spawn | None = None,
     ) -> None:
         self._judge = judge
         self._views = views
         self._remote = remote
         self._upstream = upstream
+        self._several = several
         self._aside = aside
         self._coming: dict[Picture, Drawn] = {}  # not settled
         self._unpassed: deque[Drawn] = deque()
@@ -97,8 +105,9 @@ class Pictures:
             return
         group = self._partials.pop(whose, [])
         numbers = {one.number for one in group}
-        alike = len(numbers) < len(group)  # of several pictures at once, and nothing tells whose they are
-        self._start(drawn, group, url=picture.url, each=alike)
+        # Of several at once, where nothing tells whose they are, one may belong to a picture that is yet to come.
+        mixed = len(numbers) < len(group) or (self._several and whose is None)
+        self._start(drawn, group, url=picture.url, each=mixed)
 
     # --- Judging.
 

@@ -26,7 +26,9 @@ async def holding(court: Court, url: str) -> AsyncIterator[Served]:
     """A house that holds what comes from there until the court has decided."""
 
     async def layer(exchange: Exchange, request: Request, forward: Forward) -> Response:
-        return await exchange.hold(forward, request, until=court())
+        response = await exchange.hold(forward, request, until=court())
+        assert response.socket is not None or response.body.now() is not None or hasattr(response.body, "pour")
+        return response  # which is spliced as any other is
 
     config = f"""
 [upstreams.only]

@@ -74,8 +74,8 @@ class Watches(Plugin):
         yield
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
-        kind = (await operation(request)).kind
+        asked = await operation(request)
         spawn = self.services.spawn if self.aside else None
-        outputs = Outputs(exchange, self.bench, look, self.services.remote, kind, spawn)
+        outputs = Outputs(exchange, self.bench, look, self.services.remote, asked.kind, asked.n > 1, spawn)
         exchange.inspect(outputs.inspect)
         return await forward(request)

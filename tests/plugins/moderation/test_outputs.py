@@ -6,13 +6,16 @@ import asyncio
 import base64
 import gzip
 import itertools
+import random
+import re
+from typing import Literal
 
 import orjson
 import pytest
 
 from plugins.failover import Failover
 from plugins.moderation.drawn import LARGEST, MEMORY, Drawn, Waiting
-from plugins.moderation.verdict import Unreadable
+from plugins.moderation.verdict import Matter, Unreadable
 from plugins.quota import Quota
 from plugins.rehost import Rehost
 from proxy.api import CALLER, FetchFailed
@@ -353,6 +356,92 @@ async def test_partial_pictures_of_several_at_once_are_judged_themselves() -> No
     async with Stage(Watches(Bench()), upstream=answer(body=document, headers=SSE, cuts=(5,))) as stage:
         played = await stage.play(ASK, json=QUESTION | {"stream": True, "n": 2})
     assert b"iVBOR" not in played.body
+
+
+async def test_where_several_are_asked_for_a_partial_picture_may_be_of_one_that_is_yet_to_come() -> None:
+    document = partial(wrong(1)) + completed(picture(2)) + completed(picture(3))
+    for count, refused in ((2, True), (1, False)):
+        async with Stage(Watches(Bench()), upstream=answer(body=document, headers=SSE, cuts=(5,))) as stage:
+            played = await stage.play(ASK, json=QUESTION | {"stream": True, "n": count})
+        assert (played.body != document) is refused
+
+
+@pytest.mark.parametrize("seed", range(80))
+async def test_whatever_comes_whole_events_go_on_and_none_of_a_refused_picture(seed: int) -> None:
+    """Events in any order, cut anywhere, judged in any order: what got out is a beginning of what came."""
+    rng = random.Random(seed)
+    kind = rng.choice(("image", "response"))
+    events: list[bytes] = []
+    for item in range(rng.randrange(1, 5)):
+        word = b"[%d]" % item
+        verdict = WRONG if rng.random() < 0.3 else b""
+        datas = [picture(item * 9 + n, rng.choice((60, 900))) + word for n in range(rng.randrange(4))]
+        final = picture(item, rng.choice((60, 5000))) + word + verdict
+        own = []
+        if kind == "image":
+            own += [partial(data, number) for number, data in enumerate(datas)] + [completed(final)]
+        else:
+            shown = {
+                "item_id": f"i{item}",
+                "output_index": item,
+                "type": "response.image_generation_call.partial_image",
+            }
+            own += [event(**shown, partial_image_index=n, partial_image_b64=text(data)) for n, data in enumerate(datas)]
+            own.append(
+                event(type="response.output_item.done", output_index=item, item=call(text(final), id=f"i{item}"))
+            )
+        if rng.random() < 0.2:
+            own.pop()  # it never came
+        if kind == "response" and rng.random() < 0.5:
+            for one in own:  # several at once
+                events.insert(rng.randrange(len(events) + 1), one)
+        else:
+            events += own
+        events.insert(rng.randrange(len(events) + 1), rng.choice((b": hold on\n\n", event(type="note", text="x" * 70))))
+    document = b"".join(events)
+    cuts = sorted(rng.randrange(len(document)) for _ in range(rng.choice((0, 2, 40))))
+    pieces = [document[a:b] for a, b in itertools.pairwise((0, *cuts, len(document))) if a < b]
+    spaced = [one for piece in pieces for one in (piece, Later(rng.randrange(4)))]
+
+    class Slow(Bench):
+        async def __call__(self, matter: Matter) -> None:
+            await rounds(rng.randrange(30))
+            await super().__call__(matter)
+
+    bench = Slow()
+    async with Stage(Watches(bench), upstream=answer(pieces=spaced, headers=SSE)) as stage:
+        ask = (ASK, QUESTION) if kind == "image" else (TALK, {"model": "gpt-5", "input": "draw"})
+        played = await stage.play(ask[0], json=ask[1] | {"stream": True})
+    assert played.whole
+    body, refused, _ = played.body.partition(b"event: error\n")
+    ends = list(itertools.accumulate(map(len, events), initial=0))
+    assert document.startswith(body) and len(body) in ends
+    assert bool(refused) is (WRONG in b"".join(data for _, data in bench.seen))
+    assert refused or body == document
+    for word, data in pictures_in(document):
+        if WRONG in data:
+            assert not any(word == other for other, _ in pictures_in(body))
+
+
+def pictures_in(document: bytes) -> list[tuple[bytes, bytes]]:
+    """Whose each picture is, and its bytes."""
+    found = []
+    for match in re.finditer(rb'"(?:b64_json|partial_image_b64|result)":"([^"]*)"', document):
+        data = base64.b64decode(match[1])
+        found.append((re.findall(rb"\[\d\]", data)[-1], data))
+    return found
+
+
+class Later(asyncio.Event):
+    """An event that is set some rounds of the loop after somebody has begun to wait for it."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._after = after
+
+    async def wait(self) -> Literal[True]:
+        await rounds(self._after)
+        return True
 
 
 async def test_two_items_of_a_response_wait_each_for_its_own() -> None:
