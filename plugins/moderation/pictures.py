@@ -227,6 +227,7 @@ class Pictures:
                 self.fallen()
                 yield b""
         finally:
+            self._over = True  # what is cut off by this is told to the taker yet, and matters no more
             if pull is not None:
                 pull.cancel()
                 await asyncio.wait((pull,))

@@ -18,7 +18,7 @@ from plugins.moderation.drawn import LARGEST, MEMORY, Drawn, Waiting
 from plugins.moderation.verdict import Matter, Unreadable
 from plugins.quota import Quota
 from plugins.rehost import Rehost
-from proxy.api import CALLER, FetchFailed
+from proxy.api import CALLER, FetchFailed, ProxyError
 from proxy.testkit import Stage, answer, broken
 from tests.images.pictures import SVG, png
 from tests.plugins.quota.cases import ann, counted
@@ -354,8 +354,18 @@ async def test_partial_pictures_of_several_at_once_are_judged_themselves() -> No
     """Nothing tells whose they are: a bad one may belong to a picture that is still to come."""
     document = partial(picture(1)) + partial(wrong(2)) + completed(picture(3)) + completed(picture(4))
     async with Stage(Watches(Bench()), upstream=answer(body=document, headers=SSE, cuts=(5,))) as stage:
-        played = await stage.play(ASK, json=QUESTION | {"stream": True, "n": 2})
+        played = await stage.play(ASK, json=QUESTION | {"stream": True})
     assert b"iVBOR" not in played.body
+
+
+async def test_when_one_is_refused_nobody_is_asked_about_what_was_under_way() -> None:
+    half = completed(picture(2)).rpartition(b",")[0]
+    bench = Bench()
+    upstream = answer(pieces=[completed(wrong(1)) + half, asyncio.Event()], headers=SSE)
+    async with Stage(Watches(bench), upstream=upstream) as stage:
+        played = await stage.play(ASK, json=QUESTION | {"stream": True})
+        await rounds()
+    assert played.whole and [data for _, data in bench.seen] == [wrong(1)]
 
 
 async def test_where_several_are_asked_for_a_partial_picture_may_be_of_one_that_is_yet_to_come() -> None:
@@ -547,12 +557,18 @@ async def test_a_judge_that_crashes_lets_nothing_out(headers: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("charge", [False, True])
-async def test_quota_keeps_what_was_drawn_and_withheld(stream: bool, charge: bool) -> None:
+@pytest.mark.parametrize("down", [False, True])
+async def test_quota_keeps_what_was_drawn_and_withheld(stream: bool, down: bool) -> None:
+    class Down(Bench):
+        async def __call__(self, matter: Matter) -> None:
+            raise ProxyError(
+                "Nobody judged.", status=503, type="service_unavailable_error", code="moderation_unavailable"
+            )
+
     document = partial(picture()) + completed(wrong()) if stream else drawn(wrong())
     upstream = answer(body=document, headers=SSE if stream else JSON)
     facts = {CALLER: ann(images="20 / 1m")}
-    plugins = (Quota(charge_ambiguous=charge), Watches(Bench()), Failover())
+    plugins = (Quota(charge_ambiguous=False), Watches(Down() if down else Bench()))
     async with Stage(*plugins, upstream=upstream, facts=facts) as stage:
         await stage.play(ASK, json=QUESTION | {"stream": stream})
         assert (await counted(stage))["images"] == 1
