@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import IO, cast
 
-from proxy.api import ProxyError
+from proxy.api import ImageStoreError
 
 from .verdict import Unreadable, View
 
@@ -18,17 +18,6 @@ LARGEST = 2**26  # bytes of a picture; a larger one nobody looks at
 PIECE = 2**18  # bytes that are read back at a time
 
 Views = Callable[[bytes | IO[bytes]], Awaitable[Sequence[View]]]
-
-
-class NoRoom(ProxyError):
-    """What must be kept until it is judged can't be: the disk is full."""
-
-    status = 503
-    type = "service_unavailable_error"
-    code = "moderation_unavailable"
-
-    def __init__(self) -> None:
-        super().__init__("There is no room to keep the answer until it is judged.")
 
 
 class Drawn:
@@ -53,7 +42,7 @@ class Drawn:
         return self._sum.digest()
 
     def add(self, data: bytes) -> None:
-        """Its next bytes. Raises NoRoom."""
+        """Its next bytes. Raises ImageStoreError."""
         if self.unseen is not None:
             return
         self.size += len(data)
@@ -107,7 +96,7 @@ class Waiting:
         self._file = _file()
 
     def past(self, data: bytes, offset: float) -> Iterator[bytes]:
-        """It has come; all that stands before that offset waits no more. Raises NoRoom."""
+        """It has come; all that stands before that offset waits no more. Raises ImageStoreError."""
         if not self._size and self._at + len(data) <= offset:
             self._at += len(data)
             if data:
@@ -143,4 +132,4 @@ def _write(file: IO[bytes], data: bytes) -> None:
         file.write(data)
         file.flush()
     except OSError as error:
-        raise NoRoom from error
+        raise ImageStoreError("There is no room to keep the answer until it is judged.") from error
