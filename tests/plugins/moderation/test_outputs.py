@@ -24,7 +24,7 @@ from tests.images.pictures import SVG, png
 from tests.plugins.quota.cases import ann, counted
 from tests.plugins.rehost.answers import ASK, JSON, SHAPES, SSE, b64, call, event
 
-from .judging import WRONG, Bench, Watches, look
+from .watching import WRONG, Bench, Watches, look
 
 QUESTION = {"model": "gpt-image-2", "prompt": "tea"}
 TALK = "POST /v1/responses"

@@ -19,7 +19,7 @@ from proxy.sandbox import Sandbox
 from proxy.testkit import Served, serve
 
 from ...plugins_for_tests import told
-from .judging import refusal
+from .watching import refusal
 
 CONFIG = """
 [upstreams.openai]
