@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
-from proxy.api import FetchFailed, FetchRefused, Outcome, Picture, ProxyError, Remote, Unseen
+from proxy.api import FetchFailed, FetchRefused, Picture, ProxyError, Remote, Unseen
 
 from .drawn import LARGEST, Drawn, Views
 from .verdict import Matter
@@ -16,12 +15,6 @@ AT_ONCE = 4  # pictures of one answer that are judged side by side
 MANY = 256  # pictures of one answer; what comes behind them nobody looks at
 
 Judge = Callable[[Matter], Awaitable[None]]
-
-
-class Spawn(Protocol):
-    """Start work that the house owns: `services.spawn`."""
-
-    def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> None: ...
 
 
 class Refused(Exception):
@@ -33,7 +26,7 @@ class Refused(Exception):
 
 
 class Pictures:
-    """The taker of one answer's pictures. With `aside`, that starts the judgements, and nobody waits for them."""
+    """The taker of one answer's pictures, which has them judged while it flows."""
 
     def __init__(
         self,
@@ -43,14 +36,12 @@ class Pictures:
         *,
         upstream: str | None,
         several: bool = False,
-        aside: Spawn | None = None,
     ) -> None:
         self._judge = judge
         self._views = views
         self._remote = remote
         self._upstream = upstream
         self._several = several
-        self._aside = aside
         self._coming: dict[Picture, Drawn] = {}  # not settled
         self._unpassed: deque[Drawn] = deque()
         self._partials: dict[str | int | None, list[Drawn]] = {}  # settled, by what tells whose they are
@@ -116,10 +107,7 @@ class Pictures:
         if self._over:
             return
         work = self._work(drawn, group, url, each=each)
-        if self._aside is not None:
-            self._aside(work, name="judge-output")
-        else:
-            self._judging.add(asyncio.get_running_loop().create_task(work, name="judge-output"))
+        self._judging.add(asyncio.get_running_loop().create_task(work, name="judge-output"))
 
     async def _work(self, drawn: Drawn, group: Sequence[Drawn], url: str | None, *, each: bool) -> None:
         try:
@@ -242,12 +230,6 @@ class Pictures:
         await asyncio.gather(*self._judging, return_exceptions=True)
         for drawn in self._all:
             drawn.close()
-
-    def finished(self, outcome: Outcome) -> None:
-        """The exchange has ended, where nothing waited."""
-        for drawn in self._coming.values():
-            drawn.close()
-        self._end()
 
 
 async def _next(source: AsyncIterator[bytes]) -> bytes | None:

@@ -94,6 +94,7 @@ class Generation:
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
         reads = order.reads(one.plugin for one in placed)
+        always = any(one.plugin.reads and not one.plugin.reads_when_asked for one in placed)
         verdict_only = "usage" not in reads  # who takes pictures says so, answer by answer
 
         def door(exchange: Exchange, request: Request) -> Awaitable[Response]:
@@ -104,7 +105,7 @@ class Generation:
             rest = request.target[len(prefix) :]
             if exchange.holding or exchange.inspectors:
                 return barred(exchange, request, name, rest)
-            return (read_by if reads else self.upstreams.ask)(exchange, request, name, rest)
+            return (read_by if always or exchange.reads else self.upstreams.ask)(exchange, request, name, rest)
 
         async def read_by(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
             answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
@@ -112,9 +113,11 @@ class Generation:
 
         async def barred(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
             refused(exchange)
-            answer = await self.upstreams.ask(exchange, uncoded(request) if reads else request, name, rest)
-            answer = await let_in(exchange, answer, inspected="images" in reads)
-            return read(answer, verdict_only=verdict_only) if reads else answer
+            looks = bool(exchange.inspectors) and "images" in reads
+            reading = looks or always or exchange.reads
+            answer = await self.upstreams.ask(exchange, uncoded(request) if reading else request, name, rest)
+            answer = await let_in(exchange, answer, inspected=looks)
+            return read(answer, verdict_only=verdict_only) if reading else answer
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
         transparent = not placed and not self.upstreams[upstream].layers
