@@ -38,7 +38,7 @@ from .openai.models import narrowed
 from .openai.multipart import Part, parts
 from .openai.operation import Operation, Tool, operation
 from .openai.operation_texts import Image, Text, Unseen
-from .openai.pictures import in_base64
+from .openai.pictures import in_base64, sniff
 from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
 from .openai.used import used
@@ -155,6 +155,7 @@ __all__ = [
     "refused",
     "responded",
     "said",
+    "sniff",
     "spoken",
     "standing",
     "used",

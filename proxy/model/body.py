@@ -210,7 +210,8 @@ class Ahead(Body):
             async for piece in front:
                 yield piece
         finally:
-            await self.aclose()
+            pieces.clear()
+            await self._source.aclose()  # and not who keeps it: that one reads here
 
     async def aclose(self) -> None:
         """Stop it."""

@@ -197,6 +197,7 @@ class Takes:
 
     async def begun(self, picture: Picture) -> None:
         assert_type(picture.start, int)
+        assert_type(picture.event, int)
 
     async def piece(self, picture: Picture, data: bytes) -> None:
         assert_type(picture.url, str | None)
@@ -216,6 +217,28 @@ class Sometimes(Plugin):
     @property
     def reads(self) -> tuple[str, ...]:
         return ("images", "usage") if self.deep else ("usage",)
+
+
+class Judges(Plugin):
+    """Holds answers, and looks at them where they come in."""
+
+    reads = ("images",)
+
+    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        exchange.inspect(self.inspected)
+        response = await exchange.hold(forward, request, until=self.judged(request))
+        assert_type(response, Response)
+        return response
+
+    async def judged(self, request: Request) -> None:
+        raise Rejected("No.")
+
+    async def inspected(self, response: Response) -> Response:
+        if response.reading is not None:
+            assert_type(response.reading.whole, int)
+        if response.attempt is not None:
+            response.attempt.withheld = True
+        return response
 
 
 assert_type(Everything(word="x", token=Secret("y")).pause, float)
