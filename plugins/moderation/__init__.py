@@ -90,8 +90,11 @@ class Moderation(Plugin):
             if self.rules:
                 rules = Rules(self.rules, services.clock, services.log)
                 await stack.enter_async_context(rules.running())
+            backends = self._backends(services, digest)
+            if any(backend.sees for backend in backends) and not services.sights.there:
+                services.log.warning("moderation_sees_no_pictures", why="pip install 'framegate[images]'")
             self.judge = Judge(
-                self._backends(services, digest),
+                backends,
                 rules=rules,
                 ask=self.ask,
                 thresholds=self.thresholds,

@@ -21,13 +21,14 @@ TOLD = ("flagged", "unseen", "unchecked")  # decisions of which an answer that w
 class Check:
     """All judgements of one exchange: of the question, of what is said on its socket, of the pictures in its answer."""
 
-    __slots__ = ("_about", "_exchange", "_hash", "_plugin", "_told")
+    __slots__ = ("_about", "_exchange", "_hash", "_noted", "_plugin", "_told")
 
     def __init__(self, plugin: Moderation, exchange: Exchange, about: About) -> None:
         self._plugin = plugin
         self._exchange = exchange
         self._about = about
         self._hash = b""
+        self._noted: set[str] = set()  # what could not be seen, and was let through
         self._told: dict[Decision, tuple[str, ...]] = {}  # what the client is to hear of an answer that went on
 
     async def passes(self, matter: Matter) -> None:
@@ -45,7 +46,8 @@ class Check:
         if not (verdict.categories or verdict.failed or verdict.unseen):
             return
         decision, error = await self._decided(key, matter.stage, verdict)
-        self._note(key, matter, decision, verdict)
+        if decision != "unseen" or self._news(verdict):
+            self._note(key, matter, decision, verdict)
         if error is not None and plugin.mode == "block":
             raise error
         if decision in TOLD:
@@ -71,6 +73,13 @@ class Check:
         """Judge it for the audit alone. The request may end meanwhile; what it lent is given back after."""
         async with lent:
             await self.passes(matter)
+
+    def _news(self, verdict: Verdict) -> bool:
+        """Whether anything of a sort can't be seen for the first time: speech comes in fifty pieces a second."""
+        sorts = {one.what for one in verdict.unseen}
+        news = not sorts <= self._noted
+        self._noted |= sorts
+        return news
 
     def marked(self, response: Response) -> Response:
         """The answer, which says where it went on although something was found, or not looked at."""
