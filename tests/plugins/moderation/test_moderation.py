@@ -15,7 +15,7 @@ from plugins.moderation import Moderation
 from plugins.moderation.audit import ALLOWED, SPACE
 from plugins.moderation.check import Check
 from plugins.moderation.verdict import About, Matter
-from proxy.api import ProxyError, Text, Unseen
+from proxy.api import CALLER, Caller, ProxyError, Text, Unseen
 from proxy.core.config import ConfigError, load
 from proxy.testkit import Asked, Stage, answer
 
@@ -155,6 +155,46 @@ async def test_the_same_again_asks_nobody() -> None:
         for _ in range(3):
             assert (await on.play(DRAW, json=CLEAN)).status == 200
         assert went_to(on) == ["judge", "main", "main", "main"]
+
+
+async def test_the_very_same_is_believed_no_longer_than_its_verdict() -> None:
+    async with stage(cache=60) as on:
+        for seconds, asked in ((0, 1), (59, 1), (1, 2), (59, 2)):
+            on.clock.turn(seconds)
+            assert (await on.play(DRAW, json=CLEAN)).status == 200
+            assert went_to(on).count("judge") == asked
+
+
+async def test_the_same_bytes_said_to_be_something_else_are_read_anew() -> None:
+    async with stage() as on:
+        body = orjson.dumps(CLEAN)
+        for _ in range(2):
+            assert (await on.play(DRAW, body=body, headers={"content-type": "application/json"})).status == 200
+        for headers, status in (
+            ({"content-type": "application/json; charset=utf-16"}, 415),
+            ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+            ({"content-type": "text/plain"}, 415),
+        ):
+            assert (await on.play(DRAW, body=body, headers=headers)).status == status
+        assert (await on.play("POST /v1/images/Generations", body=body, headers={})).status == 400
+
+
+async def test_what_was_refused_is_refused_again() -> None:
+    async with stage() as on:
+        for _ in range(3):
+            assert (await on.play(DRAW, json=MARKED)).status == 400
+        assert went_to(on) == ["judge"] and len(await rows(on, 3)) == 3
+
+
+async def test_a_judge_that_knows_people_is_asked_about_each() -> None:
+    def knows(asked: Asked) -> Any:
+        return answer(json={"decision": "block" if asked.json()["caller"] == "ben" else "allow"})
+
+    plugin = Moderation(hook="judge")
+    async with Stage(plugin, upstream={"main": MAIN, "judge": knows}) as on:
+        for name, status in (("ann", 200), ("ben", 400), ("ann", 200), ("ben", 400)):
+            assert (await on.play(DRAW, json=CLEAN, facts={CALLER: Caller(name)})).status == status
+        assert went_to(on) == ["judge", "main", "judge", "main"]
 
 
 async def test_who_asks_for_a_verdict_gets_one() -> None:
