@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
@@ -50,6 +51,25 @@ def load(paths: Sequence[Path]) -> RuleSet:
     return looked.ready or RuleSet()
 
 
+def check(paths: Sequence[Path]) -> None:
+    """Raise ValueError where these files can't be used; files that have not changed are read once."""
+    _checked(tuple(paths), tuple([_stamp(path) for path in paths]))
+
+
+@lru_cache(maxsize=16)
+def _checked(paths: tuple[Path, ...], stamps: tuple[tuple[int, ...], ...]) -> None:
+    load(paths)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What is another one for a file that has changed; nothing where there is none."""
+    try:
+        there = path.stat()
+    except OSError:
+        return ()
+    return there.st_mtime_ns, there.st_size, there.st_ino, there.st_dev
+
+
 class Rules:
     """Local rules: a category that they find has the score of its rule, and is flagged.
 
@@ -85,9 +105,7 @@ class Rules:
 
     async def judge(self, matter: Matter, about: About) -> Scores:
         """Judge the texts. Raises Unavailable when a pattern ran out of its time, and nothing else was found."""
-        if self._clock.now() >= self._next:
-            self._next = self._clock.now() + LOOKED  # whoever comes meanwhile is judged by the rules from before
-            self._take(await self._in_thread(_look, self._paths, self._files))
+        await self.look()
         texts, ready = matter.texts, self._ready
         if not texts or not ready.rules:
             return Scores()
@@ -105,6 +123,12 @@ class Rules:
             if not checked.certain:
                 raise Unavailable(f"a rule took too long: {checked.late.place}")
         return checked.scores
+
+    async def look(self) -> None:
+        """See whether the files have changed, if the last look is a while ago."""
+        if self._clock.now() >= self._next:
+            self._next = self._clock.now() + LOOKED  # whoever comes meanwhile is judged by the rules from before
+            self._take(await self._in_thread(_look, self._paths, self._files))
 
     def _take(self, looked: _Looked) -> None:
         self._files = looked.files
@@ -132,9 +156,8 @@ def _look(paths: Sequence[Path], before: Mapping[Path, _File]) -> _Looked:
     for path in paths:
         old = before.get(path, _File((-1,)))
         try:
-            there = path.stat()
-            stamp: tuple[int, ...] = (there.st_mtime_ns, there.st_size, there.st_ino, there.st_dev)
-            if stamp == old.stamp:
+            stamp = _stamp(path)
+            if stamp and stamp == old.stamp:
                 continue
             data = path.read_bytes()
         except OSError as exc:
