@@ -155,10 +155,16 @@ class Through(Body):
                 if piece:
                     yield piece
         finally:
-            await self.aclose()
+            await self._stop()  # and not who keeps it: that one reads here
 
     async def aclose(self) -> None:
         """End the transform, so that its `finally` runs, then close the source."""
+        try:
+            await self._stop()
+        finally:
+            await super().aclose()
+
+    async def _stop(self) -> None:
         running, self._running = self._running, aiter(EMPTY)
         close = getattr(running, "aclose", None)
         try:
@@ -168,7 +174,6 @@ class Through(Body):
             pass
         finally:
             await self._source.aclose()
-            await super().aclose()
 
 
 class Ahead(Body):

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import gc
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.model import keep as keep_module
-from proxy.model.body import Body, Bytes
+from proxy.model.body import Ahead, Body, Bytes, Through
 from proxy.model.errors import BodyConsumed, ClientLeft
 from proxy.model.keep import Kept
 
@@ -397,3 +397,13 @@ async def test_keeping_twice_is_keeping_once() -> None:
 def test_a_body_that_is_here_needs_no_keeping() -> None:
     body = Bytes(b"x")
     assert body.keep(memory=0, limit=0) is body
+
+
+@pytest.mark.parametrize("made", [lambda body: Through(body, lambda pieces: pieces), Ahead])
+async def test_a_body_made_of_another_can_be_kept_to_its_end(made: Callable[[Body], Body]) -> None:
+    """It closed who kept it when it had been read, and so the pull that was reading it."""
+    source = Source([b"aa", b"bb"])
+    kept = made(source).keep(memory=10, limit=100)
+    assert [await whole(kept) for _ in range(2)] == [b"aabb", b"aabb"]
+    await kept.aclose()
+    assert source.closed
