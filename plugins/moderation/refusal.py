@@ -15,7 +15,7 @@ def refused(stage: Stage, categories: Sequence[str]) -> ProxyError:
     """It was looked at and found wanting."""
     named = ", ".join(categories)
     if stage == "input":
-        text = f"The request was refused by a check before it was sent: {named}. Say it in another way."
+        text = f"The request was refused by a check of what it asks: {named}. Say it in another way."
     else:
         text = f"What was generated was refused by a check, so it is not delivered: {named}. It may have been billed."
     return Rejected(
