@@ -1,0 +1,208 @@
+"""Who judges is down, slow, at its limit, or talks nonsense: what then happens is what the operator has said, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from proxy.sandbox import Sandbox
+from proxy.testkit import RawClient, ScriptedUpstream, TurnedClock
+
+from .house import ANN, GENERATE, JUDGE, Moderating, blocked, error, moderating
+
+BAD = {"prompt": "a fox, flag:violence."}
+FINE = {"prompt": "a fox"}
+NOBODY = '[upstreams.judge]\nbase_url = "http://127.0.0.1:9/v1"\n'  # the port of `discard`, which nobody serves
+WITHIN = 5.0  # seconds, on a busy machine, for a judgement that may take 300 ms
+TIMEOUT = 'timeout = "300ms"'
+
+FAULTS = (
+    "429=60",
+    "429=none",
+    "429-quota",
+    "400-billing",
+    "500",
+    "503-overloaded",
+    "502-html",
+    "504-html",
+    "task-200",
+    "error-200",
+    "code-429-in-200",
+    "moderation-blocked",
+    "redirect",
+    "huge=2",
+    "slow-first-byte=30",
+    "drip=1",
+    "keepalive-blanks=30",
+    "stall-midstream=30",
+    "cut-headers",
+    "cut-body",
+    "cut-chunk",
+    "wrong-length=long",
+    "wrong-length=short",
+    "reset",
+    "early-refusal=401",
+    "early-refusal=503,rst",
+)
+LOW = {"violence": 0.01}
+FLAGS = {"violence": False}
+RESULT: dict[str, Any] = {"flagged": False, "categories": FLAGS, "category_scores": LOW}
+NONSENSE: dict[str, Any] = {  # 200, JSON, and no verdict
+    "nothing": {},
+    "null": None,
+    "a list": [RESULT],
+    "no results": {"results": []},
+    "too many results": {"results": [RESULT, RESULT]},
+    "a result that is null": {"results": [None]},
+    "nothing in a result": {"results": [{}]},
+    "no flag": {"results": [{"categories": FLAGS, "category_scores": LOW}]},
+    "a flag in words": {"results": [{**RESULT, "flagged": "false"}]},
+    "a flag that is null": {"results": [{**RESULT, "flagged": None}]},
+    "no categories": {"results": [{"flagged": False, "category_scores": LOW}]},
+    "categories in words": {"results": [{**RESULT, "categories": {"violence": "no"}}]},
+    "a list of categories": {"results": [{**RESULT, "categories": ["violence"]}]},
+    "no scores": {"results": [{"flagged": False, "categories": FLAGS}]},
+    "a score in words": {"results": [{**RESULT, "category_scores": {"violence": "low"}}]},
+    "a score above one": {"results": [{**RESULT, "category_scores": {"violence": 3}}]},
+    "a score below nought": {"results": [{**RESULT, "category_scores": {"violence": -0.1}}]},
+}
+
+
+def answering(told: Any) -> bytes:
+    body = json.dumps(told).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+async def judged_in_vain(house: Moderating, on_error: str, body: dict[str, Any] | None = None) -> None:
+    """Ask; nobody could say anything, and what then was done is what was said."""
+    loop = asyncio.get_running_loop()
+    before, began = len(house.upstream.records), loop.time()
+    answer = await house.ask(GENERATE, body or BAD)
+    assert loop.time() - began < WITHIN
+    if on_error == "allow":
+        assert (answer.status, len(await house.left(before))) == (200, 1), answer
+        return
+    assert await house.left(before) == []
+    said = error(answer)
+    assert (answer.status, said["code"], said["type"]) == (
+        503,
+        "moderation_unavailable",
+        "service_unavailable_error",
+    ), said
+    assert b"x-should-retry" in dict(answer.headers)
+
+
+@pytest.mark.parametrize("on_error", ["refuse", "allow"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_backend_that_fails(fault: str, on_error: str) -> None:
+    async with moderating(f'on_error = "{on_error}"\n{TIMEOUT}') as house:
+        house.judge.fault(fault, times=None)
+        await judged_in_vain(house, on_error)
+        house.judge.clear()
+        assert blocked(await house.ask(GENERATE, BAD))  # and is asked again as soon as it can answer
+        assert (await house.ask(GENERATE, FINE)).status == 200
+
+
+@pytest.mark.parametrize("on_error", ["refuse", "allow"])
+async def test_a_backend_that_is_not_there(on_error: str) -> None:
+    async with moderating(f'on_error = "{on_error}"\n{TIMEOUT}', upstreams=NOBODY) as house:
+        await judged_in_vain(house, on_error)
+
+
+@pytest.mark.parametrize("on_error", ["refuse", "allow"])
+@pytest.mark.parametrize("name", NONSENSE)
+async def test_a_backend_that_talks_nonsense(name: str, on_error: str) -> None:
+    async with ScriptedUpstream(answering(NONSENSE[name])) as judge:
+        upstreams = f'[upstreams.judge]\nbase_url = "{judge.url}"\n'
+        async with moderating(f'on_error = "{on_error}"', upstreams=upstreams) as house:
+            await judged_in_vain(house, on_error)
+
+
+async def test_the_answer_in_which_all_nonsense_differs_is_a_verdict() -> None:
+    async with ScriptedUpstream(answering({"results": [RESULT]})) as judge:
+        async with moderating(upstreams=f'[upstreams.judge]\nbase_url = "{judge.url}"\n') as house:
+            assert (await house.ask(GENERATE, FINE)).status == 200
+
+
+# --- several backends
+
+SECOND = """
+[upstreams.second]
+base_url = "{second}"
+api_key = "env:JUDGE"
+"""
+
+
+@pytest.mark.parametrize("fault", ["500", "slow-first-byte=30", "cut-body", "429=60"])
+@pytest.mark.parametrize("ask", ["all", "first"])
+async def test_of_two_backends_one_fails(ask: str, fault: str) -> None:
+    settings = f'upstream = ["judge", "second"]\nask = "{ask}"\ntimeout = "1s"'
+    async with Sandbox() as second:
+        async with moderating(settings, upstreams=JUDGE + SECOND.replace("{second}", second.url)) as house:
+            house.judge.fault(fault, times=None)
+            assert blocked(await house.ask(GENERATE, BAD)) or fault.startswith("slow")
+            answer = await house.ask(GENERATE, FINE)
+            if ask == "first" and not fault.startswith("slow"):
+                assert answer.status == 200
+            else:  # one that should have judged has not
+                assert (answer.status, error(answer)["code"]) == (503, "moderation_unavailable")
+            assert len(await house.left()) == (answer.status == 200)
+            assert second.records
+
+
+# --- when
+
+
+async def test_one_that_fails_on_and_on_is_left_alone_for_a_while() -> None:
+    clock = TurnedClock()
+    async with moderating(clock=clock) as house:
+        house.judge.fault("500", times=None)
+        for number in range(12):
+            await judged_in_vain(house, "refuse", {"prompt": f"fox {number}"})
+        asked = len(house.judge.records)
+        assert 5 <= asked <= 10  # five failures, each of which may have been tried twice
+        house.judge.clear()
+        await judged_in_vain(house, "refuse", {"prompt": "fox"})
+        assert len(house.judge.records) == asked
+        clock.turn(13)
+        assert blocked(await house.ask(GENERATE, BAD))
+        assert (await house.ask(GENERATE, FINE)).status == 200
+
+
+@pytest.mark.parametrize("on_error", ["refuse", "allow"])
+async def test_beside_the_upstream_too(on_error: str) -> None:
+    async with moderating(f'timing = "parallel"\non_error = "{on_error}"\n{TIMEOUT}') as house:
+        house.judge.fault("slow-first-byte=30", times=None)
+        answer = await house.ask(GENERATE, BAD)
+        if on_error == "allow":
+            assert answer.status == 200
+        else:
+            assert (answer.status, error(answer)["code"]) == (503, "moderation_unavailable")
+
+
+async def test_in_shadow_nobody_hears_of_it() -> None:
+    async with moderating(f'mode = "shadow"\n{TIMEOUT}') as house:
+        house.judge.fault("slow-first-byte=30", times=None)
+        for _ in range(3):
+            assert (await house.ask(GENERATE, BAD)).status == 200
+        assert len(await house.left()) == 3
+
+
+async def test_who_leaves_meanwhile_leaves_nothing_behind() -> None:
+    async with moderating() as house:
+        house.judge.fault("slow-first-byte=30", times=None)
+        body = json.dumps(BAD).encode()
+        head = (
+            f"POST {GENERATE} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ANN}\r\nContent-Type: application/json\r\n"
+        )
+        async with RawClient(house.served.port) as client:
+            await client.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            while not house.judge.records:
+                await asyncio.sleep(0)
+        (line,) = await house.served.ended(1)
+        await house.judge.idle()
+        assert house.judge.records[0].left and line["left"]
+        assert await house.left() == []
