@@ -1,4 +1,4 @@
-"""Who judges is down, slow, at its limit, or talks nonsense: what then is done is what the operator has said, in time."""
+"""Who judges is down, slow, at its limit, or talks nonsense: what is then done is what the operator said, in time."""
 
 from __future__ import annotations
 
