@@ -100,6 +100,7 @@ HIDDEN = {  # what is to be seen once somebody looks as a model may
     "in 16 bits": lambda: written(_pattern().convert("I").point(lambda value: value * 257).convert("I;16")),
     "in CMYK": lambda: written(_marked().convert("CMYK"), "JPEG"),
     "interlaced": lambda: written(_marked(), "JPEG", progressive=True),
+    "before another in a JPEG": lambda: written(_marked(), "MPO", save_all=True, append_images=[_plain()]),
     "in a still GIF": lambda: written(_marked(), "GIF"),
     "before a page": lambda: picture("PNG", "violence") + b"<html><script>1</script></html>",
     "before an archive": lambda: picture("JPEG", "violence") + b"PK\x03\x04" + bytes(40),
@@ -108,7 +109,6 @@ UNCLEAR = {  # what decoders read differently, or nobody reads
     "a GIF that moves": lambda: _frames("GIF"),
     "a WebP that moves": lambda: _frames("WEBP"),
     "a PNG that moves": lambda: _frames("PNG"),
-    "several pictures in a JPEG": lambda: _frames("MPO"),
     "an SVG with a picture in it": lambda: (
         f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{url(picture("PNG", "violence"))}"/></svg>'.encode()
     ),

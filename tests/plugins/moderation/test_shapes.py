@@ -22,7 +22,8 @@ from .placing import Place, placed, places
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LINES: list[dict[str, Any]] = [orjson.loads(line) for line in RECORDED.read_bytes().splitlines()]
 OPENING = [line for line in LINES if line["method"] == "GET" and line["expected"].get("paid")]  # of sockets
-ASKED = [line for line in LINES if line not in OPENING]
+# Where callers are known an escaped slash may not stand so early in a path; see tests/wire/test_paths.py.
+ASKED = [line for line in LINES if line not in OPENING and "%2F" not in line["target"]]
 CASES = [(line, place) for line in ASKED for place in places(line)]
 NAMES = [f"{LINES.index(line)}-{line['by']}-{line['target']}-{place}" for line, place in CASES]
 
@@ -39,7 +40,7 @@ async def lenient() -> AsyncIterator[Moderating]:
         yield house
 
 
-def test_there_are_enough_places_of_each_kind() -> None:
+async def test_there_are_enough_places_of_each_kind() -> None:
     kinds = [place.kind for _, place in CASES]
     assert kinds.count("clean") == len(ASKED) >= 140 and len(OPENING) == 3
     assert kinds.count("text") >= 130 and kinds.count("picture") >= 60
