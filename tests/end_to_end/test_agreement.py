@@ -9,8 +9,8 @@ number which the upstreams record, so that what became of it can be compared wit
  3. `requests` that count for a key = its requests with a record that was billed, may have been, or was abandoned
  4. `images` that count for a key = the pictures that these asked for; its budget: the same at their price
  5. nothing runs any more: `concurrent` is 0
- 6. audit rows, by caller: blocked = refusals that its clients heard; passed = all its others; provider = the refusals
-    for safety in the upstreams' records
+ 6. audit rows, by caller: blocked = refusals that its clients heard; provider = the refusals for safety in the
+    upstreams' records; and no others
  7. calls of the judge = one for the words of each request, one for each picture
  8. names in the index of pictures = URLs that clients have; each serves a picture; blobs = sums in the index
 """
@@ -368,9 +368,10 @@ async def _audited(here: Town, requests: Sequence[Asked], records: dict[int, lis
     found = Counter((row["caller"], row["decision"]) for row in await here.rows())
     expected: Counter[tuple[str, str]] = Counter()
     for one in requests:
-        expected[one.caller, "blocked" if one.marked else "passed"] += 1
-        refused = sum(record.fault == "moderation-blocked" for record in records.get(one.number, ()))
-        expected[one.caller, "provider"] += refused
+        expected[one.caller, "blocked"] += one.heard == "content_policy_violation"
+        expected[one.caller, "provider"] += sum(
+            record.fault == "moderation-blocked" for record in records.get(one.number, ())
+        )
     assert found == expected
 
 

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LINES: list[dict[str, Any]] = [orjson.loads(line) for line in RECORDED.read_bytes().splitlines()]
 OPENING = [line for line in LINES if line["method"] == "GET" and line["expected"].get("paid")]  # of sockets
 # Where callers are known an escaped slash may not stand so early in a path; see tests/wire/test_paths.py.
-ASKED = [line for line in LINES if line not in OPENING and "%2F" not in line["target"]]
+SPLIT = [line for line in LINES if "%2F" in line["target"]]
+WANTED = [line for line in LINES if line["expected"]["kind"] == "moderation"]
+ASKED = [line for line in LINES if line not in (*OPENING, *SPLIT, *WANTED)]
 CASES = [(line, place) for line in ASKED for place in places(line)]
 NAMES = [f"{LINES.index(line)}-{line['by']}-{line['target']}-{place}" for line, place in CASES]
 
@@ -42,7 +44,8 @@ async def lenient() -> AsyncIterator[Moderating]:
 
 async def test_there_are_enough_places_of_each_kind() -> None:
     kinds = [place.kind for _, place in CASES]
-    assert kinds.count("clean") == len(ASKED) >= 140 and len(OPENING) == 3
+    assert kinds.count("clean") == len(ASKED) >= 140
+    assert (len(OPENING), len(SPLIT), len(WANTED)) == (3, 1, 3)
     assert kinds.count("text") >= 130 and kinds.count("picture") >= 60
 
 
@@ -82,3 +85,14 @@ async def test_what_nobody_can_look_at_is_refused_by_its_place(
     assert (answer.status, said["type"]) == (400, "invalid_request_error"), said
     paths = [path or None for path, _ in line["expected"]["unseen"]]
     assert said["param"] in paths, said
+
+
+@pytest.mark.parametrize("line", WANTED, ids=[line["target"] for line in WANTED])
+async def test_who_asks_for_a_verdict_gets_one(line: dict[str, Any], strict: Moderating) -> None:
+    body = placed(line, places(line)[1])
+    before = len(strict.upstream.records), len(strict.judge.records)
+    assert b"flag:violence" in body
+    assert (await strict.ask(line["target"], body, line["type"])).status == 200
+    (record,) = await strict.left(before[0])
+    assert record.sha256 == hashlib.sha256(body).hexdigest()
+    assert len(strict.judge.records) == before[1]
