@@ -64,7 +64,7 @@ async def generation(
         queue = _queue(config, name, state, quotas, failures, clock, log)
         return make(config, name, clock, engine.mark, health, queue)
 
-    upstreams = Upstreams({name: made_of(name) for name in config.upstreams}, log, health, engine.spawn)
+    upstreams = Upstreams({name: made_of(name) for name in config.upstreams}, log, health, engine.spawn, config.usual)
     if _limited(config):
         image_tokens.load()  # it takes a moment, for which no request should wait
     made = Generation(upstreams, verbose=config.server.expose == "all")

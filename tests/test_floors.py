@@ -43,6 +43,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy": ((), ()),
     "plugins.keys": (("proxy.api", "plugins.keys_models"), ()),
     "plugins.failover": (("proxy.api", "plugins.failover"), ()),
+    "plugins.moderation": (("proxy.api", "plugins.moderation"), ("orjson", "cryptography")),
     "plugins.quota": (("proxy.api", "plugins.quota"), ("orjson",)),
     "plugins.rehost": (("proxy.api", "plugins.rehost"), ()),
     "plugins": (("proxy.api",), ("orjson", "PIL", "cryptography")),

@@ -69,7 +69,7 @@ class Failover(Plugin):
     async def running(self, services: Services) -> AsyncIterator[None]:
         """Keep the upstreams and what is known of them at hand."""
         self.services = services
-        names = self.to or services.upstreams.names()
+        names = self.to or services.upstreams.usual
         health = self.health = services.upstreams.health
         self.order = Order(names, self.strategy, self.weights, self.sticky, health)
         plain = self.strategy == "priority" and not self.sticky and self.hedge is None

@@ -1,1 +1,145 @@
 """Moderation: what a model is about to read is judged before it leaves, pictures like words, and nothing is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import field
+from pathlib import Path
+from typing import Literal
+
+from proxy.api import (
+    CALLER,
+    Caller,
+    Duration,
+    Exchange,
+    Forward,
+    Operation,
+    Plugin,
+    Request,
+    Response,
+    Services,
+    Several,
+    operation,
+)
+
+from .asking import OpenAI
+from .audit import Audit
+from .cache import Cache
+from .check import Check
+from .hook import Hook
+from .judge import Judge
+from .matter import matter
+from .outputs import Outputs
+from .rules import Rules
+from .sockets import watched
+from .verdict import About, Backend, Scores
+
+DAY = 86_400.0
+
+
+class Moderation(Plugin):
+    """Judges what is asked before it goes on, and if wanted what is drawn before it is delivered."""
+
+    upstream: Several[str] = ()  # asked by OpenAI's /v1/moderations
+    model: str = "omni-moderation-latest"
+    hook: str | None = None  # an upstream that judges by our own contract
+    rules: Several[Path] = ()  # files of local rules
+    ask: Literal["all", "first"] = "all"
+    thresholds: Mapping[str, float] = field(
+        default_factory=dict
+    )  # by category; without one a backend's own word counts
+    mode: Literal["block", "flag", "shadow"] = "block"
+    timing: Literal["before", "parallel"] = "before"
+    outputs: bool = False  # what was drawn is judged, too
+    on_unseen: Literal["refuse", "allow"] = "refuse"  # what can't be looked at
+    on_error: Literal["refuse", "allow"] = "refuse"  # where nobody can say
+    timeout: Duration = 5.0  # for one judgement
+    cache: Duration = 600.0  # for which a verdict is believed; 0: not at all
+    retention: Duration = 90 * DAY  # of what is noted
+    keep_prompts: bool = False  # what was found wanting is kept, sealed
+
+    inside = ("keys", "idempotency", "quota")
+
+    def __post_init__(self) -> None:
+        if not (self.upstream or self.hook or self.rules):
+            raise ValueError('nobody is there to judge; name an upstream = "openai", rules = "rules.toml" or a hook')
+        for category, threshold in self.thresholds.items():
+            if not threshold >= 0:
+                raise ValueError(f"the threshold for '{category}' is a score from 0 to 1; more than 1 is never reached")
+        if self.timeout <= 0 or self.retention <= 0:
+            raise ValueError("timeout and retention are longer than nothing")
+        if self.mode == "shadow" and self.outputs:
+            raise ValueError('outputs are held until they are judged, and shadow holds nothing; take mode = "flag"')
+
+    @property
+    def reads(self) -> Collection[str]:
+        """Pictures in answers, where these are judged."""
+        return ("images",) if self.outputs else ()
+
+    @asynccontextmanager
+    async def running(self, services: Services) -> AsyncIterator[None]:
+        """Open rules and audit. Raises what stands in the way of judging at all."""
+        self.services = services
+        self.audit = Audit(services, mode=self.mode, retention=self.retention, keep_prompts=self.keep_prompts)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.audit.aclose)
+            digest = await services.vault.digester("moderation")
+            rules = None
+            if self.rules:
+                rules = await stack.enter_async_context(Rules.opened(self.rules, services))
+            self.judge = Judge(
+                self._backends(services, digest),
+                rules=rules,
+                ask=self.ask,
+                thresholds=self.thresholds,
+                timeout=self.timeout,
+                cache=Cache(services.clock, seconds=self.cache) if self.cache else None,
+                digest=digest,
+            )
+            yield
+
+    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        """Judge what is asked, hand it on or refuse it, and watch what comes back if that is wanted."""
+        asked = await operation(request, prefix=exchange.prefix)
+        if asked.kind == "moderation":
+            return await forward(request)  # whoever asks that wants a verdict, not a refusal
+        check = Check(self, exchange, _about(exchange, asked))
+        exchange.on_finish(check.ended)
+        if self.outputs:
+            exchange.inspect(Outputs(self.services, check.passes))
+        what = await matter(request, asked, self.services, owner=_owner(exchange.get(CALLER)))
+        if not what:
+            response = await forward(request)
+        elif self.mode == "shadow":
+            self.services.spawn(check.aside(what), name="moderation-shadow")
+            response = await forward(request)
+        elif self.timing == "parallel":
+            response = await exchange.hold(forward(request), until=check.passes(what))
+        else:
+            await check.passes(what)
+            response = await forward(request)
+        if response.socket is not None:
+            return watched(response, asked.kind, check.passes)
+        return check.marked(response)
+
+    def _backends(self, services: Services, digest: Callable[[bytes], bytes]) -> list[Backend]:
+        backends: list[Backend] = []
+        for name in self.upstream:
+            known = Cache[bytes, Scores](services.clock, seconds=self.cache) if self.cache else None
+            backends.append(OpenAI(name, services, model=self.model, timeout=self.timeout, digest=digest, cache=known))
+        if self.hook is not None:
+            backends.append(Hook(self.hook, services, timeout=self.timeout))
+        return backends
+
+
+def _about(exchange: Exchange, asked: Operation) -> About:
+    caller = exchange.get(CALLER)
+    if caller is None:
+        return About(exchange.id, None, None, asked.kind, asked.model)
+    return About(exchange.id, caller.id, caller.group, asked.kind, asked.model)
+
+
+def _owner(caller: Caller | None) -> str | None:
+    """Whose pictures may be looked at in the place of their URLs."""
+    return None if caller is None else caller.id

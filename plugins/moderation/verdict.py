@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
 from proxy.api import Text, Unseen
@@ -15,7 +15,7 @@ although not all of it could be looked at, "unchecked" although no backend answe
 
 
 class Unavailable(Exception):
-    """A backend gave no verdict: it is down, late, at its limit, or says what can't be understood. `why` in a few words."""
+    """A backend gave no verdict: it is down, late, at its limit, or can't be understood. `why` in a few words."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -78,7 +78,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What one backend says: of each category the highest score over all, from 0 to 1, and those that it flags itself."""
+    """What one backend says: of each category the highest score of all, from 0 to 1, and those that it flags itself."""
 
     scores: Mapping[str, float] = field(default_factory=dict)
     flagged: frozenset[str] = frozenset()
@@ -108,3 +108,7 @@ class Verdict:
     backends: tuple[str, ...] = ()  # who has judged
     failed: tuple[str, ...] = ()  # who should have, and gave no verdict: "openai: timed out"
     unseen: tuple[Unseen, ...] = ()  # what nobody could look at
+
+    def beside(self, unseen: tuple[Unseen, ...]) -> Verdict:
+        """The same, with what was known not to be seen before anybody was asked."""
+        return replace(self, unseen=(*unseen, *self.unseen))

@@ -28,7 +28,7 @@ from proxy.api import (
 )
 
 from .asked import LOOKED, Weigher, names, somebody, user_of
-from .headers import marked, told
+from .headers import in_text, marked, told
 from .held import Held
 from .listing import PATH, listed
 from .refusal import refused, unavailable
@@ -50,9 +50,10 @@ class Quota(Plugin):
     fallback: Limits = NO_LIMITS  # what then counts in each process, with "allow"
 
     inside = ("keys", "idempotency")
-    # Not "usage", for which all answers of a route would be looked at: limits stand on keys too, which come and go in
-    # the store, so that no config can say that none counts tokens. Where one does, that answer alone is followed.
+    # Limits stand on keys too, which come and go in the store, so that no config can say that none counts tokens. So
+    # only where one does, that answer alone is read, and all of it.
     reads = frozenset(("verdict",))
+    reads_when_asked = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.warn <= 1:
@@ -108,10 +109,12 @@ class Quota(Plugin):
         exchange.on_finish(held.settle)  # nothing is awaited between the claim's answer and this
         self._warnings.heed(bounds, amounts, claimed)
         left = told(bounds, claimed, self.services.clock.wall())
+        if demand is not None:
+            exchange.read()
         try:
             response = await held.heard(await forward(request))
         except ProxyError as error:
-            error.headers = {**dict(left), **error.headers}
+            error.headers = {**in_text(left), **error.headers}
             raise
         return marked(response, left)
 

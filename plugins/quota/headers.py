@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from proxy.api import Bounds, Claimed, Headers, Resource, Response
 
-NAMES: Mapping[Resource, tuple[str, str, str]] = {
+NAMES: Mapping[Resource, tuple[bytes, bytes, bytes]] = {
     resource: (
-        f"x-ratelimit-limit-{resource}",
-        f"x-ratelimit-remaining-{resource}",
-        f"x-ratelimit-reset-{resource}",
+        b"x-ratelimit-limit-%b" % resource.encode(),
+        b"x-ratelimit-remaining-%b" % resource.encode(),
+        b"x-ratelimit-reset-%b" % resource.encode(),
     )
     for resource in ("requests", "images", "tokens")
 }
 PREFIX = b"x-ratelimit-"
-Told = Sequence[tuple[str, str]]
+Told = Sequence[tuple[bytes, bytes]]
 
 
 def told(bounds: Bounds, claimed: Claimed, wall: float) -> Told:
@@ -31,27 +31,31 @@ def told(bounds: Bounds, claimed: Claimed, wall: float) -> Told:
                 if reset < 0:  # a calendar's: the store does not know when its period ends
                     reset = max(0, int((bound.until - wall) * 1000))
                 nearest[resource] = bound.line.ceiling, left, reset
-    found: list[tuple[str, str]] = []
+    found: list[tuple[bytes, bytes]] = []
     for resource, (ceiling, left, reset) in nearest.items():
         limit, remaining, resets = NAMES[resource]
-        found += ((limit, str(ceiling)), (remaining, str(left)), (resets, lasting(reset)))
+        found += ((limit, b"%d" % ceiling), (remaining, b"%d" % left), (resets, lasting(reset).encode()))
     return found
+
+
+def in_text(left: Told) -> dict[str, str]:
+    """The same for an error of ours."""
+    return {name.decode(): value.decode() for name, value in left}
 
 
 def marked(response: Response, left: Told) -> Response:
     """The answer with these headers in the place of an upstream's own. A socket's head is the handshake's."""
     if not left or response.socket is not None:
         return response
-    pairs = [(name.encode(), value.encode()) for name, value in left]
     raw = response.headers.raw
     for name, _ in raw:
-        if len(name) > len(PREFIX) and name[: len(PREFIX)].lower() == PREFIX:
-            ours = {name for name, _ in pairs}
+        if name[:1] in b"xX" and name[: len(PREFIX)].lower() == PREFIX:
+            ours = {name for name, _ in left}
             raw = tuple([pair for pair in raw if pair[0].lower() not in ours])
             break
     return Response(
         response.status,
-        Headers((*raw, *pairs)),
+        Headers((*raw, *left)),
         response.body,
         response.facts,
         response.socket,

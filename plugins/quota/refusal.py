@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from proxy.api import Bound, Bounds, Claimed, ProxyError, Resource, Scope
 
-from .headers import told
+from .headers import in_text, told
 
 SOON = 60  # seconds: a `retry-after` up to which it is worth the SDK's while to come again
 NEVER = math.inf
@@ -36,7 +36,7 @@ def refused(bounds: Bounds, amounts: Sequence[int], claimed: Claimed, wall: floa
             worst, at = seconds, i
     bound, amount, level = bounds.all[at], amounts[at], claimed.levels[at]
     after = max(1, math.ceil(worst)) if worst < NEVER else None  # seconds
-    headers = dict(told(bounds, claimed, wall))
+    headers = in_text(told(bounds, claimed, wall))
     if after is not None:
         headers["retry-after"] = str(after)
     param = f'{bound.scope} limits.{bound.resource} "{bound.limit}"'

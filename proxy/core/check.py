@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .config import Config
 
 MASTER_KEY = "FRAMEGATE_MASTER_KEY"
+# Settings of our own plugins that name upstreams, and whether they may name several.
+NAMING = {"failover": {"to": True}, "moderation": {"upstream": True, "hook": False}}
 METERS = ("quota", "moderation")  # kinds that a caller must not get round by taking another route
 
 
@@ -56,6 +58,7 @@ def whole(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str,
             order.reads((plugin.make(),))
         except ValueError as exc:
             reader.complain(at("plugins", name), str(exc))
+    reader.complaints += _judges(config, read)
     reader.complaints += _open(config, read)
     reader.complaints += _shadowed(routes)
     reader.complaints += _unmetered(config, read)
@@ -81,6 +84,8 @@ def _names(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str
     if not upstreams and isinstance(raw.get("upstreams", {}), dict):
         example = '[upstreams.openai] with base_url = "https://api.openai.com/v1"'
         reader.complain("upstreams", f"there is none; add one, such as {example}")
+    elif config.upstreams and not config.usual:
+        reader.complain("upstreams", "all of them stand aside; one at least must be asked where none is named")
     for section in ("upstreams", "keys", "groups", "plugins"):
         for name in table(raw, section):
             if not name.replace(".", "").replace("_", "").replace("-", "").isalnum() or not name.isascii():
@@ -99,11 +104,12 @@ def _names(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str
             text = f"no such group '{key.group}'; {nearest(key.group, config.groups)}"
             reader.complain(f"{at('keys', name)}.group", text)
     for name, plugin in config.plugins.items():
-        if plugin.kind == "failover":
-            for i, upstream in enumerate(names(plugin.settings.get("to"))):
+        for setting, several in NAMING.get(plugin.kind, {}).items():
+            for i, upstream in enumerate(names(plugin.settings.get(setting))):
                 if upstream not in upstreams:
                     text = f"no such upstream '{upstream}'; {nearest(upstream, upstreams)}"
-                    reader.complain(f"{at('plugins', name)}.to[{i}]", text)
+                    place = f"[{i}]" if several else ""
+                    reader.complain(f"{at('plugins', name)}.{setting}{place}", text)
     for i, rule in enumerate(config.failures):
         for upstream in rule.upstream:
             if upstream not in upstreams:
@@ -113,6 +119,17 @@ def _names(reader: Reader, config: Config, raw: dict[str, Any], routes: dict[str
         if route.upstream is not None and route.upstream not in upstreams:
             text = f"no such upstream '{route.upstream}'; {nearest(route.upstream, upstreams)}"
             reader.complain(f"{where}.upstream", text)
+
+
+def _judges(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
+    """Upstreams that judge by a contract of their own, and would be asked for answers as well."""
+    for name, plugin in config.plugins.items():
+        hook = plugin.settings.get("hook") if plugin.kind == "moderation" else None
+        for where, route in routes.items():
+            if hook in config.upstreams and hook in config.reach(route):
+                text = f"is the hook of '{name}', and {where} would ask it for answers as well; say aside = true"
+                yield Complaint(at("upstreams", str(hook)), text)
+                break
 
 
 def _open(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:

@@ -63,6 +63,7 @@ UNBUILT: dict[str, object] = {
 # for a chain that says "quota" and has none would be worse than a refusal to start.
 BUILT_IN = ("keys", "idempotency", "quota", "moderation", "cache", "rehost", "failover", "tasks")
 USUAL_CHAIN = ("keys", "idempotency", "quota", "moderation", "rehost", "failover")
+TOLD = ("moderation",)  # of these, what does nothing before its table says how
 OpenKept = Callable[[StoreTable], Kept]
 SHORT = 32  # characters; a declared key under that is warned about
 OPENAI = "https://api.openai.com/v1"
@@ -102,8 +103,13 @@ class Config:
         for name in route.chain:
             plugin = self.plugins.get(name)
             if plugin is not None and plugin.kind == "failover":
-                return check.names(plugin.settings.get("to")) or tuple(self.upstreams)
-        return (route.upstream,) if route.upstream is not None else tuple(self.upstreams)[:1]
+                return check.names(plugin.settings.get("to")) or self.usual
+        return (route.upstream,) if route.upstream is not None else self.usual[:1]
+
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """The upstreams that are asked where none is named, in the file's order."""
+        return tuple(name for name, table in self.upstreams.items() if not table.aside)
 
     def has_credential(self, upstream: str) -> bool:
         """Whether a secret of ours is sent to that upstream, for everybody or for some callers."""
@@ -342,7 +348,7 @@ def _pair(reader: Reader, server: ServerTable, raw: dict[str, Any]) -> Pair | No
 
 def _routes(reader: Reader, file: _File, raw: dict[str, Any]) -> dict[str, RouteTable]:
     """The routes that can be read, by address."""
-    usual = [name for name in USUAL_CHAIN if name in file.plugins or registry.exists(name)]
+    usual = [name for name in USUAL_CHAIN if name in file.plugins or (registry.exists(name) and name not in TOLD)]
     usual = [name for name in usual if not _missing(name, file.plugins)]
     tables: tuple[dict[str, Any], ...] = file.routes
     if not raw.get("routes", []):

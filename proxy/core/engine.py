@@ -93,6 +93,7 @@ class Generation:
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
         reads = order.reads(one.plugin for one in placed)
+        always = any(one.plugin.reads and not one.plugin.reads_when_asked for one in placed)
         verdict_only = "usage" not in reads  # who takes pictures says so, answer by answer
 
         def door(exchange: Exchange, request: Request) -> Awaitable[Response]:
@@ -101,7 +102,7 @@ class Generation:
                 # The checks against open proxies rest on where a route can get to.
                 raise ProxyError(f"The upstream '{name}' is not one that this route reaches.")
             rest = request.target[len(prefix) :]
-            return (read_by if reads else self.upstreams.ask)(exchange, request, name, rest)
+            return (read_by if always or exchange.reads else self.upstreams.ask)(exchange, request, name, rest)
 
         async def read_by(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
             answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)

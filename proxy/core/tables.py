@@ -152,6 +152,7 @@ class UpstreamTable:
     ca_file: Path | None = None
     proxy: SecretOrPlain = ENVIRONMENT
     max_connections: int = 0  # 0: as many as are wanted
+    aside: bool = False  # asked only where it is named
 
     def __post_init__(self) -> None:
         url = _url("base_url", self.base_url)

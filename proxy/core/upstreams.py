@@ -40,8 +40,16 @@ class Upstream:
 class Upstreams:
     """The door to all of them. Targets here are what goes behind an upstream's base URL."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], log: Log, health: Health, spawn: Spawn) -> None:
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        log: Log,
+        health: Health,
+        spawn: Spawn,
+        usual: tuple[str, ...] | None = None,
+    ) -> None:
         self.health = health
+        self.usual = tuple(upstreams) if usual is None else usual
         self._log = log
         self._spawn = spawn
         self._upstreams = dict(upstreams)

@@ -35,13 +35,13 @@ class ProxyError(Exception):
         retryable: bool | None = None,
         should_retry: bool | None = None,
         headers: Mapping[str, str] | None = None,
-        more: Mapping[str, str] | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.headers: dict[str, str] = dict(headers or {})
-        self.more: dict[str, str] = dict(more or {})  # further members of the envelope
+        self.more: dict[str, object] = dict(more or {})  # further members of the envelope
         self.layer: str | None = None  # which layer raised it; the engine says so
         self.attempt: Attempt | None = None  # the call of an upstream that it ended
         if status is not None:

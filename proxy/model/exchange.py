@@ -105,6 +105,7 @@ class Exchange(Slots):
         "lane",
         "left",
         "prefix",
+        "reads",
         "received",
         "route",
         "spans",
@@ -123,6 +124,7 @@ class Exchange(Slots):
         self.began = perf_counter()
         self.spans: list[Span] = []
         self.attempts: list[Attempt] = []
+        self.reads = False  # a layer that does not always read wants to read what comes
         self.left = False  # the client hung up
         self.keeps_going = False
         self.answered = False  # the chain has given an answer, which is being delivered
@@ -140,6 +142,10 @@ class Exchange(Slots):
         if self._finishers is None:
             self._finishers = []
         self._finishers.append(call)
+
+    def read(self) -> None:
+        """Have the answer read, for a layer that `reads_when_asked`. Call it before forward."""
+        self.reads = True
 
     def keep_going(self) -> None:
         """Finish the work even if the client leaves. Call it before forward."""

@@ -38,6 +38,9 @@ class Plugin:
     skippable: ClassVar[bool] = False
     """Whether `on_crash = "skip"` is allowed: true only for a layer whose absence can't hurt."""
 
+    reads_when_asked: ClassVar[bool] = False
+    """Whether it says of each exchange that it reads, by `exchange.read()`: where nobody does, nobody looks."""
+
     known_as = ""
     """Its name in the config; the house writes it there before it runs."""
 

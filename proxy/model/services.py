@@ -63,6 +63,10 @@ class Upstreams(Protocol):
     def health(self) -> Health:
         """Who may be asked, and from when on again."""
 
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """Those that are asked where none is named, in the config's order."""
+
     def names(self) -> tuple[str, ...]:
         """All upstreams, in the config's order."""
 

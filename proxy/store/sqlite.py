@@ -178,22 +178,31 @@ class SQLiteStore:
                 self._swept = self._clock.now()
                 db.execute("DELETE FROM records WHERE expires <= ?", (now,))
                 db.execute("DELETE FROM counters WHERE expires <= ?", (now,))
-            for work in works:
-                db.execute("SAVEPOINT work")
-                try:
-                    answers.append(work(db, now))
-                except Exception as error:
-                    db.execute("ROLLBACK TO work")
-                    answers.append(_translated(error))
-                db.execute("RELEASE work")
+            if len(works) == 1:  # it is the whole transaction
+                answers.append(works[0](db, now))
+            else:
+                for work in works:
+                    answers.append(_apart(db, work, now))
             db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             self._sheet.undone()
             return [_translated(error)] * len(works)
         self._sheet.committed()
         return answers
+
+
+def _apart(db: sqlite3.Connection, work: Work[Any], now: float) -> Any:
+    """Its answer, or its error, with which nothing of it stays."""
+    db.execute("SAVEPOINT work")
+    try:
+        return work(db, now)
+    except Exception as error:
+        db.execute("ROLLBACK TO work")
+        return _translated(error)
+    finally:
+        db.execute("RELEASE work")
 
 
 def _translated(error: Exception) -> Exception:

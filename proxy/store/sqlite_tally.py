@@ -69,20 +69,23 @@ class Sheet:
             self._looked = now
             self._bury(db, now)
         answers: list[Claimed | None] = []
+        seen: dict[int, list[Counter]] = {}  # requests of one caller have the very same lines
         for one in asked.asked:
+            counters = seen.get(id(one.lines))
+            if counters is None:
+                counters = seen[id(one.lines)] = self._known(db, one.lines, now)
             if isinstance(one, Claim):
-                answers.append(self._claim(db, one, now, asked.holder))
+                answers.append(self._claim(one, counters, now, asked.holder))
             else:
-                self._settle(db, one, now, asked.holder)
+                self._settle(one, counters, now, asked.holder)
                 answers.append(None)
         self._write(db, now)
         return Tallied(now, answers)
 
     # --- claims
 
-    def _claim(self, db: sqlite3.Connection, asked: Claim, now: int, holder: str) -> Claimed:
+    def _claim(self, asked: Claim, counters: Sequence[Counter], now: int, holder: str) -> Claimed:
         id = (holder, asked.id)
-        counters = self._known(db, asked.lines, now)
         if id in self._claims or id in self._settled:
             answer, _ = claimed(counters, asked.lines, (0,) * len(asked.lines), now, holder, take=False)
             return answer._replace(taken=True)
@@ -93,7 +96,7 @@ class Sheet:
             self._touched(counters, asked.lines, cells)
         return answer
 
-    def _settle(self, db: sqlite3.Connection, asked: Settle, now: int, holder: str) -> None:
+    def _settle(self, asked: Settle, counters: Sequence[Counter], now: int, holder: str) -> None:
         id = (holder, asked.id)
         if id in self._settled:
             return
@@ -102,7 +105,6 @@ class Sheet:
         self._settled[id] = None
         if len(self._settled) > REMEMBERED:
             del self._settled[next(iter(self._settled))]
-        counters = self._known(db, asked.lines, now)
         if took is None:
             self._touched(counters, asked.lines, settled(counters, None, (), asked.used, now))
             return

@@ -40,12 +40,13 @@ def ends(line: Line, now: int) -> int:
 class Counter:
     """What counts against one limit."""
 
-    __slots__ = ("at", "cells", "level", "soonest", "until")
+    __slots__ = ("at", "cells", "latest", "level", "soonest", "until")
 
     def __init__(self, cells: dict[Cell, int] | None = None) -> None:
         self.cells = cells if cells is not None else {}
         self.level = sum(self.cells.values())
         self.soonest: float = 0  # before that no cell is over
+        self.latest = -1  # until when the last of it counts; -1: to be looked for
         self.at = -1  # the moment at which it was looked at, and until when an amount counts that is taken then
         self.until = 0
 
@@ -58,6 +59,7 @@ class Counter:
         gone = [cell for cell in self.cells if 0 < cell[0] <= now]
         for cell in gone:
             self.level -= self.cells.pop(cell)
+        self.latest = -1
         self.soonest = min([until for until, _ in self.cells if until], default=FAR)
         return gone
 
@@ -67,11 +69,15 @@ class Counter:
         new = old + amount
         if new > 0:
             self.cells[cell] = new
-            if 0 < cell[0] < self.soonest:
-                self.soonest = cell[0]
+            if not old:
+                if 0 < cell[0] < self.soonest:
+                    self.soonest = cell[0]
+                if self.latest >= 0:
+                    self.latest = max(self.latest, cell[0])
         else:
             new = 0
-            self.cells.pop(cell, None)
+            if self.cells.pop(cell, None) is not None and cell[0] >= self.latest:
+                self.latest = -1
         self.level += new - old
 
     def counts(self, now: int) -> bool:
@@ -95,7 +101,11 @@ class Counter:
         """Milliseconds until nothing of it counts; -1: that can't be told."""
         if not self.cells:
             return 0
-        return max(self.cells)[0] - now if line.window else -1
+        if not line.window:
+            return -1
+        if self.latest < 0:
+            self.latest = max(self.cells)[0]
+        return self.latest - now
 
 
 def claimed(
@@ -106,21 +116,19 @@ def claimed(
     The counters were looked at now.
     """
     cells: list[Cell] = []
+    asked = list(zip(counters, lines, amounts, strict=True))
     if take:
-        for counter, line, amount in zip(counters, lines, amounts, strict=True):
+        for counter, line, amount in asked:
             if amount and counter.level + amount > line.ceiling:
                 break
         else:
-            for counter, amount in zip(counters, amounts, strict=True):
+            for counter, _, amount in asked:
                 cells.append(cell := (counter.until, holder))
                 if amount:
                     counter.add(cell, amount)
-    waits = (0,) * len(lines)
-    if not cells:
-        asked = zip(counters, amounts, lines, strict=True)
-        waits = tuple([counter.wait(amount, line, now) for counter, amount, line in asked])
+    waits = (0,) * len(asked) if cells else tuple([counter.wait(amount, line, now) for counter, line, amount in asked])
     levels = tuple([counter.level for counter in counters])
-    resets = tuple([counter.reset(line, now) for counter, line in zip(counters, lines, strict=True)])
+    resets = tuple([counter.reset(line, now) for counter, line, _ in asked])
     return Claimed(bool(cells) or (take and not lines), levels, waits, resets), cells
 
 

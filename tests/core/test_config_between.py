@@ -119,6 +119,20 @@ def test_failover_reaches_what_it_names_or_all(read: Callable[..., Config]) -> N
     assert config.reach(config.routes[0]) == ("azure",)
 
 
+def test_what_stands_aside_is_asked_only_where_it_is_named(
+    read: Callable[..., Config], said: Callable[..., list[str]]
+) -> None:
+    aside = '[upstreams.judge]\nbase_url = "http://127.0.0.1:9/v1"\naside = true\n'
+    route = '[[routes]]\nmatch = "* /v1/*"\n'
+    assert (config := read(aside + ONE + PLUGINS + route)).reach(config.routes[0]) == ("openai",)
+    again = route + 'chain = ["again"]\n'
+    assert (config := read(aside + TWO + PLUGINS + again)).reach(config.routes[0]) == ("openai", "azure")
+    config = read(aside + ONE + PLUGINS + route + 'upstream = "judge"')
+    assert config.reach(config.routes[0]) == ("judge",)
+    (complaint,) = said(aside + route)
+    assert complaint == "upstreams: all of them stand aside; one at least must be asked where none is named"
+
+
 def test_a_route_that_nothing_can_reach_is_refused(said: Callable[..., list[str]]) -> None:
     [line] = said(ONE + '[[routes]]\nmatch = "* /v1/*"\n[[routes]]\nmatch = "POST /v1/images/*"')
     assert line.startswith("routes[1].match: routes[0] ('* /v1/*') already takes all that 'POST /v1/images/*' would")
