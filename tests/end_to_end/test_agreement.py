@@ -274,7 +274,7 @@ class Town:
 
     async def rows(self) -> list[dict[str, Any]]:
         """All rows of the audit."""
-        store, found, after = self.served.house.state.store, [], ""
+        store, found, after = self.served.house.state, [], ""
         while page := await store.items("moderation", after=after, limit=500):
             found += [orjson.loads(row) for _, row in page]
             after = page[-1][0]

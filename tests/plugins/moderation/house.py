@@ -130,7 +130,7 @@ async def moderating(
             url=url or upstream.url,
             upstreams=(JUDGE if upstreams is None else upstreams).format(judge=judge.url),
             settings=settings if "upstream" in settings or "rules" in settings else f'upstream = "judge"\n{settings}',
-            more=more.format(judge=judge.url, url=upstream.url),
+            more=more,
             chain=json.dumps(list(chain)),
         )
         environ = {"ANN": ANN, "UPSTREAM": "sk-upstream", "JUDGE": "sk-judge"}

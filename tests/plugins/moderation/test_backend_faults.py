@@ -143,14 +143,15 @@ async def test_of_two_backends_one_fails(ask: str, fault: str) -> None:
     async with Sandbox() as second:
         async with moderating(settings, upstreams=JUDGE + SECOND.replace("{second}", second.url)) as house:
             house.judge.fault(fault, times=None)
-            assert blocked(await house.ask(GENERATE, BAD)) or fault.startswith("slow")
+            if ask == "all" or not fault.startswith("slow"):  # else the first has used up all the time there was
+                assert blocked(await house.ask(GENERATE, BAD))
+                assert second.records
             answer = await house.ask(GENERATE, FINE)
             if ask == "first" and not fault.startswith("slow"):
                 assert answer.status == 200
             else:  # one that should have judged has not
                 assert (answer.status, error(answer)["code"]) == (503, "moderation_unavailable")
             assert len(await house.left()) == (answer.status == 200)
-            assert second.records
 
 
 # --- when
@@ -162,11 +163,10 @@ async def test_one_that_fails_on_and_on_is_left_alone_for_a_while() -> None:
         house.judge.fault("500", times=None)
         for number in range(12):
             await judged_in_vain(house, "refuse", {"prompt": f"fox {number}"})
-        asked = len(house.judge.records)
-        assert 5 <= asked <= 10  # five failures, each of which may have been tried twice
+        assert 5 <= len(house.judge.records) <= 10  # five failures, each of which may have been tried twice
         house.judge.clear()
         await judged_in_vain(house, "refuse", {"prompt": "fox"})
-        assert len(house.judge.records) == asked
+        assert not house.judge.records  # since the faults were forgotten
         clock.turn(13)
         assert blocked(await house.ask(GENERATE, BAD))
         assert (await house.ask(GENERATE, FINE)).status == 200

@@ -60,6 +60,7 @@ def _spoken() -> dict[str, tuple[str, str, bytes]]:
     found = {}
     for name, (target, kind, body) in SAID.items():
         data = body if isinstance(body, bytes) else json.dumps({**body, "images": None}).encode()
+        data = data.replace(b"\r\n\r\nx\r\n", b"\r\n\r\n" + CLEAN + b"\r\n")  # a form's upload, to be a picture
         for number in range(data.count(b"gun ")):
             word = b"gun %d" % (number + 1)
             found[f"{name}, {word.decode()}"] = (target, kind, re.sub(word + rb"(?!\d)", BAD.encode(), data))
@@ -134,20 +135,6 @@ async def test_no_place_of_a_text_is_passed_over(house: Moderating, target: str,
         assert answer.status == 400
     else:
         assert blocked(answer)
-
-
-QUERIES = [
-    f"{GENERATE}?prompt=flag:violence.",
-    f"{CHAT}?messages=flag%3Aviolence.",
-    f"{RESPOND}?a=1&input=flag:violence.&b",
-]
-
-
-@pytest.mark.parametrize("target", QUERIES)
-async def test_no_text_comes_in_by_the_query(house: Moderating, target: str) -> None:
-    before = len(house.upstream.records)
-    answer = await house.ask(target, {"model": "m"})
-    assert (await house.left(before), answer.status) == ([], 400)
 
 
 PATHS = [

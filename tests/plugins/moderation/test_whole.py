@@ -25,7 +25,7 @@ BAD, FINE = {"prompt": "a fox, flag:violence."}, {"prompt": "a fox"}
 
 async def noted(house: Moderating) -> dict[str, Any]:
     """The only row of the audit, which may be written a moment after the answer."""
-    store = house.served.house.state.store
+    store = house.served.house.state
     while not (found := await store.items("moderation")):
         await asyncio.sleep(0.005)
     ((_, row),) = found
@@ -142,7 +142,7 @@ async def test_a_drawn_picture_is_judged_before_it_is_kept_or_delivered(name: st
             assert await kept(house) == (body.get("n", 1) if "url" in json.dumps(body) else 0)
 
 
-@pytest.mark.parametrize(("partial", "final"), [(MARKED, MARKED), (MARKED, CLEAN), (CLEAN, MARKED)])
+@pytest.mark.parametrize(("partial", "final"), [(MARKED, MARKED), (CLEAN, MARKED)])
 async def test_of_a_stream_no_byte_of_a_refused_picture_is_delivered(partial: str, final: str) -> None:
     async with ScriptedUpstream(told(streamed(partial, final), "text/event-stream")) as upstream:
         async with moderating("outputs = true", chain=CHAIN, more=QUOTA, url=upstream.url) as house:
@@ -184,7 +184,7 @@ async def test_in_shadow_it_is_noted_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     ("thresholds", "passes"),
-    [("violence = 0.5", False), ("violence = 0.99", True), ("violence = 1.5", True), ('"self-harm" = 0.5', False)],
+    [("violence = 0.5", False), ("violence = 0.999", True), ("violence = 1.5", True), ('"self-harm" = 0.5', False)],
 )
 async def test_a_threshold_decides_for_its_category(thresholds: str, passes: bool) -> None:
     async with moderating(f"thresholds = {{ {thresholds} }}") as house:
@@ -197,7 +197,7 @@ async def test_what_a_person_has_allowed_passes_to_the_letter_alone() -> None:
     async with moderating(clock=clock) as house:
         assert blocked(await house.ask(GENERATE, BAD))
         row = await noted(house)
-        await house.served.house.state.store.put("moderation-allowed", row["hash"], b"{}")
+        await house.served.house.state.put("moderation-allowed", row["hash"], b"{}")
         clock.turn(3)
         assert (await house.ask(GENERATE, BAD)).status == 200
         assert blocked(await house.ask(GENERATE, {"prompt": BAD["prompt"] + " "}))
