@@ -67,8 +67,9 @@ def rounds(*samples: dict[str, float], failures: tuple[str, ...] = ()) -> Rounds
 def test_a_run_has_every_figure_and_ratios_of_its_own_rounds(needs: Callable[[str], str]) -> None:
     needs("nginx")
     needs("wrk")
+    images = next(row for row in framegate.FRAMEGATE if row.name == "images")
     plan: catalogue.Plan = [
-        (catalogue.SMALL, [DIRECT, others.LOW, framegate.KEYS]),
+        (catalogue.SMALL, [DIRECT, others.LOW, framegate.KEYS, images]),
         (catalogue.EVENTS, [DIRECT, framegate.KEYS]),
     ]
     with ground(TINY) as rig:

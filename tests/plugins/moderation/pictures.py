@@ -54,11 +54,11 @@ def _pattern() -> Image.Image:
     return mark(Image.new("RGB", (SIDE, SIDE), "white"), "violence").convert("L")
 
 
-def _under_alpha() -> bytes:
-    """The marker stands in colours that are not shown: whoever heeds transparency sees a white square."""
-    image = _marked().convert("RGBA")
+def _clear(image: Image.Image) -> Image.Image:
+    """The same in colours that are not shown: whoever heeds transparency sees nothing of it."""
+    image = image.convert("LA" if image.mode == "L" else "RGBA")
     image.putalpha(0)
-    return written(image)
+    return image
 
 
 def _of_alpha(colour: str) -> bytes:
@@ -90,10 +90,13 @@ def _frames(format: str) -> bytes:
 
 
 HIDDEN = {  # what is to be seen once somebody looks as a model may
-    "under the alpha": _under_alpha,
+    "under the alpha": lambda: written(_clear(_marked())),
     "in the alpha, on white": lambda: _of_alpha("black"),
     "in the alpha, on black": lambda: _of_alpha("white"),
+    "in grey under the alpha": lambda: written(_clear(_pattern())),
     "in a transparent palette": _half_hidden,
+    "in a transparent colour": lambda: written(_pattern().convert("RGB"), transparency=(0, 0, 0)),
+    "in a WebP under the alpha": lambda: written(_clear(_marked()), "WEBP", exact=True),
     "on its side": _turned,
     "in a palette": lambda: written(_marked().quantize(32)),
     "in grey": lambda: written(_pattern()),

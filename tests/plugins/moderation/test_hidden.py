@@ -29,6 +29,37 @@ async def house() -> AsyncIterator[Moderating]:
 WAYS: dict[str, Callable[[bytes], tuple[str, str, bytes | dict[str, Any]]]] = {
     "uploaded": lambda data: (EDIT, FORM, uploaded(file("image", data), field("prompt", "a"))),
     "inline": lambda data: (CHAT, JSON, user({"type": "image_url", "image_url": {"url": url(data)}})),
+    "in a tool's answer": lambda data: (
+        RESPOND,
+        JSON,
+        {
+            "input": [
+                {
+                    "type": "function_call_output",
+                    "call_id": "c",
+                    "output": [{"type": "input_image", "image_url": url(data)}],
+                }
+            ]
+        },
+    ),
+    "as a tool's mask": lambda data: (
+        RESPOND,
+        JSON,
+        {"input": "a", "tools": [{"type": "image_generation", "input_image_mask": {"image_url": url(data)}}]},
+    ),
+    "of a screen": lambda data: (
+        RESPOND,
+        JSON,
+        {
+            "input": [
+                {
+                    "type": "computer_call_output",
+                    "call_id": "c",
+                    "output": {"type": "computer_screenshot", "image_url": url(data)},
+                }
+            ]
+        },
+    ),
     "handed back": lambda data: (
         RESPOND,
         JSON,
