@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from proxy.sandbox import Sandbox
 from proxy.testkit import RawClient, ScriptedUpstream, TurnedClock
 
 from .house import ANN, GENERATE, JUDGE, Moderating, blocked, error, moderating
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 BAD = {"prompt": "a fox, flag:violence."}
 FINE = {"prompt": "a fox"}
 NOBODY = '[upstreams.judge]\nbase_url = "http://127.0.0.1:9/v1"\n'  # the port of `discard`, which nobody serves
 WITHIN = 5.0  # seconds, on a busy machine, for a judgement that may take 300 ms
 TIMEOUT = 'timeout = "300ms"'
 
-FAULTS = (
+FAULTS = (  # each is over at once
     "429=60",
     "429=none",
     "429-quota",
@@ -34,10 +37,6 @@ FAULTS = (
     "moderation-blocked",
     "redirect",
     "huge=2",
-    "slow-first-byte=30",
-    "drip=1",
-    "keepalive-blanks=30",
-    "stall-midstream=30",
     "cut-headers",
     "cut-body",
     "cut-chunk",
@@ -47,6 +46,7 @@ FAULTS = (
     "early-refusal=401",
     "early-refusal=503,rst",
 )
+SLOW = ("slow-first-byte=30", "drip=1", "keepalive-blanks=30", "stall-midstream=30")
 LOW = {"violence": 0.01}
 FLAGS = {"violence": False}
 RESULT: dict[str, Any] = {"flagged": False, "categories": FLAGS, "category_scores": LOW}
@@ -95,36 +95,80 @@ async def judged_in_vain(house: Moderating, on_error: str, body: dict[str, Any] 
     assert b"x-should-retry" in dict(answer.headers)
 
 
-@pytest.mark.parametrize("on_error", ["refuse", "allow"])
+CLOCK = TurnedClock()
+
+
+@pytest.fixture(autouse=True)
+def rested() -> None:
+    """What failed in an earlier test may be asked again."""
+    CLOCK.turn(13)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["refuse", "allow"])
+async def on_error(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(on_error: str) -> AsyncIterator[Moderating]:
+    async with moderating(f'on_error = "{on_error}"\ncache = "0s"', clock=CLOCK) as house:
+        yield house
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hasty(on_error: str) -> AsyncIterator[Moderating]:
+    async with moderating(f'on_error = "{on_error}"\ncache = "0s"\n{TIMEOUT}', clock=CLOCK) as house:
+        yield house
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_backend_that_fails(fault: str, on_error: str) -> None:
-    async with moderating(f'on_error = "{on_error}"\n{TIMEOUT}') as house:
-        house.judge.fault(fault, times=None)
-        await judged_in_vain(house, on_error)
-        house.judge.clear()
-        assert blocked(await house.ask(GENERATE, BAD))  # and is asked again as soon as it can answer
-        assert (await house.ask(GENERATE, FINE)).status == 200
+async def test_a_backend_that_fails(house: Moderating, fault: str, on_error: str) -> None:
+    house.judge.fault(fault, times=None)
+    await judged_in_vain(house, on_error)
+    house.judge.clear()
+    assert blocked(await house.ask(GENERATE, BAD))  # and is asked again as soon as it can answer
+    assert (await house.ask(GENERATE, FINE)).status == 200
 
 
-@pytest.mark.parametrize("on_error", ["refuse", "allow"])
+@pytest.mark.parametrize("fault", SLOW)
+async def test_a_backend_that_is_slow(hasty: Moderating, fault: str, on_error: str) -> None:
+    hasty.judge.fault(fault, times=None)
+    await judged_in_vain(hasty, on_error)
+    assert hasty.judge.records
+    hasty.judge.clear()
+
+
 async def test_a_backend_that_is_not_there(on_error: str) -> None:
-    async with moderating(f'on_error = "{on_error}"\n{TIMEOUT}', upstreams=NOBODY) as house:
+    async with moderating(f'on_error = "{on_error}"', upstreams=NOBODY) as house:
         await judged_in_vain(house, on_error)
 
 
-@pytest.mark.parametrize("on_error", ["refuse", "allow"])
-@pytest.mark.parametrize("name", NONSENSE)
-async def test_a_backend_that_talks_nonsense(name: str, on_error: str) -> None:
-    async with ScriptedUpstream(answering(NONSENSE[name])) as judge:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scripted(on_error: str) -> AsyncIterator[tuple[ScriptedUpstream, Moderating]]:
+    async with ScriptedUpstream() as judge:
         upstreams = f'[upstreams.judge]\nbase_url = "{judge.url}"\n'
-        async with moderating(f'on_error = "{on_error}"', upstreams=upstreams) as house:
-            await judged_in_vain(house, on_error)
+        async with moderating(f'on_error = "{on_error}"\ncache = "0s"', upstreams=upstreams, clock=CLOCK) as house:
+            yield judge, house
 
 
-async def test_the_answer_in_which_all_nonsense_differs_is_a_verdict() -> None:
-    async with ScriptedUpstream(answering({"results": [RESULT]})) as judge:
-        async with moderating(upstreams=f'[upstreams.judge]\nbase_url = "{judge.url}"\n') as house:
-            assert (await house.ask(GENERATE, FINE)).status == 200
+@pytest.mark.parametrize("name", NONSENSE)
+async def test_a_backend_that_talks_nonsense(
+    scripted: tuple[ScriptedUpstream, Moderating], name: str, on_error: str
+) -> None:
+    judge, house = scripted
+    judge.answer = answering(NONSENSE[name])
+    before = len(judge.requests)
+    await judged_in_vain(house, on_error)
+    assert len(judge.requests) > before
+
+
+async def test_the_answer_in_which_all_nonsense_differs_is_a_verdict(
+    scripted: tuple[ScriptedUpstream, Moderating],
+) -> None:
+    judge, house = scripted
+    judge.answer = answering({"results": [RESULT]})
+    answer = await house.ask(GENERATE, FINE)
+    assert (answer.status, answer.get(b"x-framegate-moderation")) == (200, None)
 
 
 # --- several backends
@@ -172,7 +216,6 @@ async def test_one_that_fails_on_and_on_is_left_alone_for_a_while() -> None:
         assert (await house.ask(GENERATE, FINE)).status == 200
 
 
-@pytest.mark.parametrize("on_error", ["refuse", "allow"])
 async def test_beside_the_upstream_too(on_error: str) -> None:
     async with moderating(f'timing = "parallel"\non_error = "{on_error}"\n{TIMEOUT}') as house:
         house.judge.fault("slow-first-byte=30", times=None)

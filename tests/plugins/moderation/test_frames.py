@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from aiohttp import ClientWebSocketResponse, web
 
 from tests.wire.test_websocket import upstream
@@ -17,6 +18,7 @@ from tests.wire.test_websocket import upstream
 from .house import ANN, Moderating, moderating
 from .pictures import picture, url
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 BAD = "flag:violence."
 MARKED = url(picture("PNG", "violence"))
 FINE = {"type": "session.update", "session": {"instructions": "be kind"}}
@@ -100,13 +102,34 @@ class Heard:
         return end
 
 
-@asynccontextmanager
-async def talking(target: str, settings: str = "") -> AsyncIterator[tuple[Moderating, Heard, ClientWebSocketResponse]]:
+class Talks:
+    """Houses with other settings before one upstream, and a client of them."""
+
+    def __init__(self, heard: Heard, houses: Mapping[str, Moderating], client: aiohttp.ClientSession) -> None:
+        self._heard, self._houses, self._client = heard, houses, client
+
+    @asynccontextmanager
+    async def talking(self, target: str, settings: str = "") -> AsyncIterator[tuple[Heard, ClientWebSocketResponse]]:
+        """A socket of its own."""
+        async with self._client.ws_connect(self._houses[settings].served.url + target) as socket:
+            yield self._heard, socket
+        assert self._heard.frames.empty()
+
+
+PARALLEL, LENIENT = 'timing = "parallel"', 'on_unseen = "allow"'
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def talks() -> AsyncIterator[Talks]:
     heard = Heard()
-    async with upstream(heard.answer) as there, moderating(settings, url=there) as house:
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(upstream(heard.answer))
+        houses = {
+            settings: await stack.enter_async_context(moderating(settings, url=url))
+            for settings in ("", PARALLEL, LENIENT)
+        }
         headers = {"Authorization": f"Bearer {ANN}"}
-        async with aiohttp.ClientSession(headers=headers) as web_, web_.ws_connect(house.served.url + target) as socket:
-            yield house, heard, socket
+        yield Talks(heard, houses, await stack.enter_async_context(aiohttp.ClientSession(headers=headers)))
 
 
 async def sent(socket: ClientWebSocketResponse, frame: str | bytes | dict[str, Any]) -> dict[str, Any]:
@@ -125,12 +148,12 @@ async def only_the_fine_one(heard: Heard, socket: ClientWebSocketResponse) -> bo
     return json.loads(await heard.frames.get()) == FINE and heard.frames.empty()
 
 
-@pytest.mark.parametrize("settings", ["", 'timing = "parallel"'])
+@pytest.mark.parametrize("settings", ["", PARALLEL], ids=["before", "parallel"])
 @pytest.mark.parametrize(("target", "frame"), JUDGED.values(), ids=JUDGED)
 async def test_a_marked_frame_is_dropped_and_the_talk_goes_on(
-    target: str, frame: str | dict[str, Any], settings: str
+    talks: Talks, target: str, frame: str | dict[str, Any], settings: str
 ) -> None:
-    async with talking(target, settings) as (_, heard, socket):
+    async with talks.talking(target, settings) as (heard, socket):
         said = await sent(socket, frame)
         assert said["type"] == "error"
         assert said["error"]["code"] == "content_policy_violation"
@@ -139,24 +162,26 @@ async def test_a_marked_frame_is_dropped_and_the_talk_goes_on(
 
 
 @pytest.mark.parametrize(("target", "frame"), REFUSED.values(), ids=REFUSED)
-async def test_a_frame_that_cant_be_read_is_dropped(target: str, frame: str | bytes | dict[str, Any]) -> None:
-    async with talking(target) as (_, heard, socket):
+async def test_a_frame_that_cant_be_read_is_dropped(
+    talks: Talks, target: str, frame: str | bytes | dict[str, Any]
+) -> None:
+    async with talks.talking(target) as (heard, socket):
         said = await sent(socket, frame)
         assert said["type"] == "error" and said["error"]["type"] == "invalid_request_error"
         assert said["error"]["code"] != "content_policy_violation"
         assert await only_the_fine_one(heard, socket)
 
 
-async def test_frames_arrive_to_the_byte_and_in_order() -> None:
-    async with talking(REALTIME) as (_, heard, socket):
+async def test_frames_arrive_to_the_byte_and_in_order(talks: Talks) -> None:
+    async with talks.talking(REALTIME) as (heard, socket):
         frames = [json.dumps(said({"type": "input_text", "text": f"fox {n}"}), indent=n % 3) for n in range(12)]
         for frame in frames:
             await socket.send_str(frame)
         assert [await heard.frames.get() for _ in frames] == frames
 
 
-async def test_what_is_allowed_unseen_goes_on() -> None:
-    async with talking(REALTIME, 'on_unseen = "allow"') as (_, heard, socket):
+async def test_what_is_allowed_unseen_goes_on(talks: Talks) -> None:
+    async with talks.talking(REALTIME, LENIENT) as (heard, socket):
         for frame in (REFUSED["speech"][1], REFUSED["a stored prompt"][1]):
             await socket.send_json(frame)
             assert json.loads(await heard.frames.get()) == frame

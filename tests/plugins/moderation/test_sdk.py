@@ -11,11 +11,13 @@ from typing import Any
 
 import openai
 import pytest
+import pytest_asyncio
 from openai import AsyncOpenAI
 
 from .house import ANN, Moderating, moderating
 from .pictures import picture, url
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 NODE = Path(__file__).parent.parent.parent / "node"
 BAD = "a fox, flag:violence."
 MARKED = picture("PNG", "violence")
@@ -35,10 +37,23 @@ WAYS: dict[str, Callable[[AsyncOpenAI], Awaitable[Any]]] = {
 }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house() -> AsyncIterator[Moderating]:
     async with moderating(genuine=True) as house:
         yield house
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def blind() -> AsyncIterator[Moderating]:
+    """Nobody can judge there."""
+    async with moderating(genuine=True) as house:
+        house.judge.fault("500", times=None)
+        yield house
+
+
+async def asked_once(house: Moderating, before: int, count: int = 1) -> bool:
+    """Whether so many requests have come since, and nothing has left."""
+    return len(await house.served.ended(before + count)) == before + count and not house.upstream.records
 
 
 def client(house: Moderating) -> AsyncOpenAI:
@@ -58,6 +73,7 @@ def awake(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("awake")
 @pytest.mark.parametrize("way", WAYS)
 async def test_python(house: Moderating, way: str) -> None:
+    before = len(house.served.exchanges())
     async with client(house) as ann:
         with pytest.raises(openai.BadRequestError) as caught:
             await WAYS[way](ann)
@@ -65,16 +81,29 @@ async def test_python(house: Moderating, way: str) -> None:
     assert (error.code, error.type) == ("content_policy_violation", "image_generation_user_error")
     assert isinstance(error.body, dict) and error.body["moderation_details"] == DETAILS
     assert error.response.headers["x-should-retry"] == "false"
-    assert len(house.served.exchanges()) == 1 and not house.upstream.records
+    assert await asked_once(house, before)
 
 
-async def test_node(house: Moderating, needs: Callable[[str], str], installed: Callable[[str], None]) -> None:
-    node = needs("node")
+@pytest.fixture
+def node(needs: Callable[[str], str], installed: Callable[[str], None]) -> str:
+    """The program, with the SDK."""
+    found = needs("node")
     installed(needs("npm"))
-    words = (house.url, ANN, BAD, base64.b64encode(MARKED).decode())
+    return found
+
+
+async def heard(node: str, house: Moderating, prompt: str, data: bytes) -> Any:
+    """What the Node SDK makes of each way of asking."""
+    before = len(house.served.exchanges())
+    words = (house.url, ANN, prompt, base64.b64encode(data).decode())
     ran = await asyncio.create_subprocess_exec(node, "moderation.mjs", *words, cwd=NODE, stdout=asyncio.subprocess.PIPE)
     said, _ = await ran.communicate()
     assert ran.returncode == 0
+    assert await asked_once(house, before, len(WAYS))
+    return json.loads(said)
+
+
+async def test_node(house: Moderating, node: str) -> None:
     refused = {
         "kind": "BadRequestError",
         "status": 400,
@@ -82,15 +111,14 @@ async def test_node(house: Moderating, needs: Callable[[str], str], installed: C
         "type": "image_generation_user_error",
         "details": DETAILS,
     }
-    assert json.loads(said) == dict.fromkeys(WAYS, refused)
-    assert len(house.served.exchanges()) == len(WAYS) and not house.upstream.records
+    assert await heard(node, house, BAD, MARKED) == dict.fromkeys(WAYS, refused)
 
 
 @pytest.mark.usefixtures("awake")
 @pytest.mark.parametrize("way", WAYS)
-async def test_python_hears_that_nobody_could_judge(house: Moderating, way: str) -> None:
-    house.judge.fault("500", times=None)
-    async with client(house) as ann:
+async def test_python_hears_that_nobody_could_judge(blind: Moderating, way: str) -> None:
+    before = len(blind.served.exchanges())
+    async with client(blind) as ann:
         with pytest.raises(openai.InternalServerError) as caught:
             await WAYS[way](ann)
     error = caught.value
@@ -100,19 +128,10 @@ async def test_python_hears_that_nobody_could_judge(house: Moderating, way: str)
         "service_unavailable_error",
     )
     assert error.response.headers["x-should-retry"] == "false"
-    assert len(house.served.exchanges()) == 1 and not house.upstream.records
+    assert await asked_once(blind, before)
 
 
-async def test_node_hears_that_nobody_could_judge(
-    house: Moderating, needs: Callable[[str], str], installed: Callable[[str], None]
-) -> None:
-    node = needs("node")
-    installed(needs("npm"))
-    house.judge.fault("500", times=None)
-    words = (house.url, ANN, "tea", base64.b64encode(picture()).decode())
-    ran = await asyncio.create_subprocess_exec(node, "moderation.mjs", *words, cwd=NODE, stdout=asyncio.subprocess.PIPE)
-    said, _ = await ran.communicate()
-    assert ran.returncode == 0
+async def test_node_hears_that_nobody_could_judge(blind: Moderating, node: str) -> None:
     refused = {
         "kind": "InternalServerError",
         "status": 503,
@@ -120,8 +139,7 @@ async def test_node_hears_that_nobody_could_judge(
         "type": "service_unavailable_error",
         "details": None,
     }
-    assert json.loads(said) == dict.fromkeys(WAYS, refused)
-    assert len(house.served.exchanges()) == len(WAYS) and not house.upstream.records
+    assert await heard(node, blind, "tea", picture()) == dict.fromkeys(WAYS, refused)
 
 
 @pytest.mark.parametrize("timing", ["before", "parallel"])
