@@ -24,10 +24,10 @@ from .model.plugin import Forward, Plugin
 from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
-from .model.services import Callers, Clock, Failures, Log, Services, Upstreams
+from .model.services import Callers, Clock, Failures, Log, Services, Upstreams, Vault
 from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
 from .model.socket import Message, Socket
-from .model.store import Add, Added, Store, StoreError
+from .model.store import SEALED, Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Several, Size
 from .openai.demand import Means, demand
 from .openai.endpoint import endpoint
@@ -47,6 +47,7 @@ __all__ = [
     "CHANGED",
     "EMPTY",
     "NO_LIMITS",
+    "SEALED",
     "STOPPED",
     "Add",
     "Added",
@@ -130,6 +131,7 @@ __all__ = [
     "UpstreamError",
     "Upstreams",
     "Used",
+    "Vault",
     "demand",
     "endpoint",
     "in_base64",

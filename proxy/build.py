@@ -85,6 +85,7 @@ async def generation(
         remote=remote or fetcher,
         callers=state.callers(_declared(config), frozenset(config.groups), log),
         failures=failures,
+        vault=state.lent_vault(),
         clock=clock,
         log=log,
         spawn=engine.spawn,

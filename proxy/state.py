@@ -66,6 +66,10 @@ class State:
 
         return Vault(masters(self.environ, self._at.beside))
 
+    def lent_vault(self) -> LentVault:
+        """The vault as plugins have it."""
+        return LentVault(self)
+
     async def pepper(self) -> bytes:
         """What key hashes are made with. Raises StoreError when the store was written under another master key."""
         if self._pepper is None:
@@ -218,6 +222,41 @@ class Directory:
         await self.open()
         assert self._callers is not None
         return await self._callers.find(key)
+
+
+class LentVault:
+    """`services.vault`. It opens with the store: nothing is ever sealed under a master key that is not the store's."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._vault: Vault | None = None
+
+    async def digester(self, purpose: str, /) -> Callable[[bytes], bytes]:
+        """A keyed hash for that purpose."""
+        from .store.vault import hasher
+
+        return hasher(await self._state.pepper(), purpose)
+
+    async def seal(self, name: str, text: str, /) -> bytes:
+        """The text sealed under its name."""
+        vault = await self._open()
+        return vault.seal(self._named(name), text)
+
+    async def open(self, name: str, sealed: bytes, /) -> str:
+        """The text that was sealed under that name."""
+        vault = await self._open()
+        return vault.open(self._named(name), sealed)
+
+    async def _open(self) -> Vault:
+        if self._vault is None:
+            await self._state.pepper()
+            self._vault = self._state.vault()
+        return self._vault
+
+    def _named(self, name: str) -> str:
+        from .store.vault import lent
+
+        return lent(name)
 
 
 def opened(at: StoreTable, clock: Clock) -> Store:

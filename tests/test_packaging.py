@@ -26,6 +26,13 @@ def test_the_wheel_holds_the_scripts_of_the_store() -> None:
     assert there and all(path.match(pattern) for path in there)
 
 
+def test_the_wheel_holds_the_table_of_look_alikes() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["options.package_data"]["plugins.moderation"].split() == ["*.toml"]
+    assert [path.name for path in (ROOT / "plugins/moderation").glob("*.toml")] == ["look_alikes.toml"]
+
+
 def test_the_pages_of_templates_are_packaged_data() -> None:
     import proxy.templates
 

@@ -32,6 +32,7 @@ from .judge import Judge
 from .matter import matter
 from .outputs import Outputs
 from .rules import Rules
+from .rules import check as check_rules
 from .sockets import watched
 from .verdict import About, Backend, Scores
 
@@ -46,9 +47,7 @@ class Moderation(Plugin):
     hook: str | None = None  # an upstream that judges by our own contract
     rules: Several[Path] = ()  # files of local rules
     ask: Literal["all", "first"] = "all"
-    thresholds: Mapping[str, float] = field(
-        default_factory=dict
-    )  # by category; without one a backend's own word counts
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # without one a backend's own word counts
     mode: Literal["block", "flag", "shadow"] = "block"
     timing: Literal["before", "parallel"] = "before"
     outputs: bool = False  # what was drawn is judged, too
@@ -69,6 +68,7 @@ class Moderation(Plugin):
                 raise ValueError(f"the threshold for '{category}' is a score from 0 to 1; more than 1 is never reached")
         if self.timeout <= 0 or self.retention <= 0:
             raise ValueError("timeout and retention are longer than nothing")
+        check_rules(self.rules)
         if self.mode == "shadow" and self.outputs:
             raise ValueError('outputs are held until they are judged, and shadow holds nothing; take mode = "flag"')
 
@@ -87,7 +87,8 @@ class Moderation(Plugin):
             digest = await services.vault.digester("moderation")
             rules = None
             if self.rules:
-                rules = await stack.enter_async_context(Rules.opened(self.rules, services))
+                rules = Rules(self.rules, services.clock, services.log)
+                await stack.enter_async_context(rules.running())
             self.judge = Judge(
                 self._backends(services, digest),
                 rules=rules,

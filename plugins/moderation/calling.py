@@ -48,21 +48,21 @@ async def ask(services: Services, upstream: str, target: str, body: Body, *, due
     """
     request = Request("POST", target, HEADERS, body)
     try:
-        return await _once(services, upstream, request)
+        return await _once(services, upstream, request, due)
     except _MayPass as error:
         if services.clock.now() + error.pause >= due:
             raise Unavailable(error.why) from None
         pause = error.pause
     await services.clock.sleep(pause)
     try:
-        return await _once(services, upstream, request)
+        return await _once(services, upstream, request, due)
     except _MayPass as error:
         raise Unavailable(error.why) from None
 
 
-async def _once(services: Services, upstream: str, request: Request) -> Any:
+async def _once(services: Services, upstream: str, request: Request, due: float) -> Any:
     try:
-        response = await services.upstreams.call(upstream, request)
+        response = await services.upstreams.call(upstream, request, deadline=due)
         try:
             return await _document(services, upstream, response)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from proxy.api import Unseen
 
@@ -16,6 +16,17 @@ LONG = 2**20  # bytes from which on a digest is made by a thread
 UNWATCHED = "a picture, at which no backend here looks"
 
 
+class Rules(Backend, Protocol):
+    """A backend that needs nobody, and changes its mind."""
+
+    @property
+    def version(self) -> str:
+        """Another one for other rules."""
+
+    async def look(self) -> None:
+        """See whether they have changed."""
+
+
 class Judge:
     """The backends of one instance. Rules cost nothing and are asked first; what they find is enough."""
 
@@ -23,7 +34,7 @@ class Judge:
         self,
         backends: Sequence[Backend],
         *,
-        rules: Backend | None = None,
+        rules: Rules | None = None,
         ask: Literal["all", "first"] = "all",
         thresholds: Mapping[str, float] | None = None,
         timeout: float,
@@ -55,6 +66,9 @@ class Judge:
 
     async def judge(self, key: bytes, matter: Matter, about: About) -> Verdict:
         """What all of them say, within the time. It never raises but when it is cancelled."""
+        if self._rules is not None:
+            await self._rules.look()
+            key += self._rules.version.encode()  # other rules, another verdict
         if self._cache is not None and (known := self._cache.get(key)) is not None:
             return known
         verdict = await self._asked(matter, about)
@@ -75,7 +89,7 @@ class Judge:
             nonlocal watched
             try:
                 scores = await backend.judge(matter, about)
-            except Unavailable as error:
+            except (Unavailable, Unreadable) as error:
                 failed.append(f"{backend.name}: {error.why}")
                 return False
             found.append((backend.name, scores))

@@ -19,6 +19,8 @@ from .ended import told
 from .finish import begin
 from .model_names import ModelNames
 
+FOREVER = float("inf")
+
 
 class Wire(Protocol):
     """What carries a request to one upstream."""
@@ -81,12 +83,12 @@ class Upstreams:
                 return layer.serves(asked)
         return True
 
-    async def call(self, name: str, request: Request, /) -> Response:
+    async def call(self, name: str, request: Request, /, *, deadline: float = FOREVER) -> Response:
         """Ask that upstream for a question of our own, with a target as clients write it ("/v1/moderations").
 
         The attempt is no part of the caller's exchange.
         """
-        exchange = Exchange("", request, Client("framegate"))
+        exchange = Exchange("", request, Client("framegate"), deadline=deadline)
         try:
             response = await self.ask(exchange, request, name, request.target.removeprefix("/v1"))
         except BaseException as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -76,8 +76,11 @@ class Upstreams(Protocol):
     def serves(self, name: str, asked: Asks, /) -> Literal[True] | str:
         """Whether that upstream serves what is asked, by its setting `only`; else why not, in a word."""
 
-    def call(self, name: str, request: Request, /) -> Awaitable[Response]:
-        """Ask that upstream through its own inner chain; raises UpstreamError when nobody answered."""
+    def call(self, name: str, request: Request, /, *, deadline: float = ...) -> Awaitable[Response]:
+        """Ask that upstream through its own inner chain; raises UpstreamError when nobody answered.
+
+        In its queue nobody waits who would still wait at the `deadline`, on the house's clock.
+        """
 
 
 class Spawn(Protocol):
@@ -144,6 +147,30 @@ class Failures(Protocol):
         """The failure where nobody answered, or the answer was cut; None when the error is not the upstream's."""
 
 
+class Vault(Protocol):
+    """Seals what must not lie in the store in clear, and knows things again without keeping them.
+
+    Nothing of it is opened before it is asked. It raises StoreError where the store can't be asked, or was written
+    under another master key. What plugins seal lies apart from the house's own secrets, which this can't open.
+    """
+
+    async def digester(self, purpose: str, /) -> Callable[[bytes], bytes]:
+        """A keyed hash of 16 bytes for that purpose, the same in all processes that share the store.
+
+        Without the master key nobody can try out what a hash may be of; two purposes' hashes can't be compared.
+        """
+
+    async def seal(self, name: str, text: str, /) -> bytes:
+        """The text sealed under its name. Raises ValueError for a name of more than one line.
+
+        Put into the store's space SEALED under that same name, it is sealed anew when the master key changes. What lies
+        anywhere else is not, and can be opened only as long as the old master key is given too.
+        """
+
+    async def open(self, name: str, sealed: bytes, /) -> str:
+        """The text; raises StoreError where it was sealed under another name, or another master key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the house lends every plugin while it runs."""
@@ -157,6 +184,7 @@ class Services:
     remote: Remote
     callers: Callers
     failures: Failures
+    vault: Vault
     clock: Clock
     log: Log
     spawn: Spawn

@@ -8,6 +8,8 @@ from typing import Protocol
 from .errors import ProxyError
 from .quota import Tallied, Tally
 
+SEALED = "sealed"  # the space of what plugins seal, each under its own name: a new master key seals all of it anew
+
 
 @dataclass(frozen=True, slots=True)
 class Add:

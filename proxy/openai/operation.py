@@ -248,15 +248,15 @@ def _made(
     partials = (_whole(get("partial_images"), "partial_images", 0, MOST) if drawing else None) or 0
     choices, given = _answers(kind, n, fields)
     # Some take 0 for as much as they like.
-    maxima = [_whole(get(name), name, 0, MOST_TOKENS) or None for name in MAXIMA.get(kind, ())]
-    most = max((one for one in maxima if one is not None), default=None)
+    maxima = [_whole(fields[name], name, 0, MOST_TOKENS) or 0 for name in MAXIMA.get(kind, ()) if name in fields]
+    most = max(maxima, default=0) or None
     stream = get("stream")
     if stream is not None and type(stream) is not bool:
         raise Rejected("'stream' must be true or false.", param="stream")
     prompt = get("prompt")
     if drawing:
         _string(prompt, "prompt")
-    tools = _tools(get("tools"))
+    tools = _tools(fields["tools"]) if "tools" in fields else ()
     capability = CAPABILITIES.get(kind, "other")
     paid = kind not in FREE and request.method not in ("GET", "HEAD")
     if request.method == "GET" and kind in ("realtime", "response"):
@@ -266,7 +266,7 @@ def _made(
     if type(modalities) is list and ("image" in modalities or "audio" in modalities):
         paid = True
         capability = "image" if "image" in modalities else capability
-    if any(tool.type == "image_generation" for tool in tools):
+    if tools and any(tool.type == "image_generation" for tool in tools):
         capability, paid = "image", True
     if type(prompt) is dict:  # a prompt that is kept upstream may bring tools of its own
         paid = True
@@ -281,8 +281,9 @@ def _made(
         given=given,
         partials=partials,
         stream=bool(stream),
-        drawn=drawing or _forced(get("tool_choice"), tools),
-        tied=any(one.kept for one in texts.unseen) or any(one.source == "file" for one in texts.images),
+        drawn=drawing or ("tool_choice" in fields and _forced(fields["tool_choice"], tools)),
+        tied=(bool(texts.unseen) and any(one.kept for one in texts.unseen))
+        or (bool(texts.images) and any(one.source == "file" for one in texts.images)),
         texts=tuple(texts.texts),
         images=tuple(texts.images),
         tools=tools,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG = "the config file (TOML), for its store and its groups; without one: the store in the XDG state folder"
+DECISIONS = ("passed", "flagged", "blocked", "allowed", "unseen", "unchecked", "provider")
 KEYS = "inference, stored, batches, fine-tuning, client-secrets, organization, *"
 
 
@@ -71,6 +72,29 @@ def register(commands: Any) -> None:
     )
     one.add_argument("--json", action="store_true", help="for programs")
 
+    moderation = group("moderation", "Look at what moderation decided, and let pass what it was wrong about.")
+    since = 'those of this last time, as in "1d" or "2h"'
+    prompts = "with the prompts, where they were kept (keep_prompts)"
+    hash = "as moderation list shows it; its first digits do, 8 or more, where nothing else begins so"
+    one = command(moderation, "moderation list", "Show what was decided, the newest first.")
+    one.add_argument("--since", metavar="TIME", help=since)
+    one.add_argument("--caller", metavar="ID", help="those of this caller alone; as keys list shows it")
+    one.add_argument("--decision", choices=DECISIONS, help="those alone that ended so")
+    one.add_argument("--limit", metavar="N", type=int, default=50, help="at most so many (default: %(default)s)")
+    one = command(moderation, "moderation show", "Show all that is kept of one request.")
+    one.add_argument("id", metavar="ID", help="of the request, which its answer has as x-framegate-id")
+    one.add_argument("--prompts", action="store_true", help=prompts)
+    one = command(moderation, "moderation export", "Write all that was decided to standard output, the newest first.")
+    one.add_argument("--since", metavar="TIME", help=since)
+    one.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="(default: %(default)s)")
+    one.add_argument("--prompts", action="store_true", help=prompts)
+    one = command(moderation, "moderation allow", "Let pass what was judged wrongly, now and later.")
+    one.add_argument("hash", metavar="HASH", help=hash)
+    one.add_argument("--note", metavar="TEXT", default="", help="a word for people, such as who looked at it")
+    command(moderation, "moderation allowed", "Show what is allowed.")
+    one = command(moderation, "moderation deny", "Take back what was allowed: it is judged again.")
+    one.add_argument("hash", metavar="HASH", help=hash.replace("list", "allowed"))
+
     store = group("store", "Look after the store.")
     one = command(store, "store backup", "Copy the store, which may be in use, to a new file.")
     one.add_argument("file", type=Path, metavar="FILE", help="the new file; an existing one is never overwritten")
@@ -107,12 +131,13 @@ def run(options: argparse.Namespace) -> int:
     from ..core.config import ConfigError
     from ..model.images import ImageStoreError
     from ..model.store import StoreError
-    from . import images, keys, secrets
+    from . import images, keys, moderation, secrets
     from .ground import Refused, config
 
     gc.disable()  # of a list of 100,000 keys a third of the time went into looking for rubbish
     try:
-        {**keys.COMMANDS, **secrets.COMMANDS, **images.COMMANDS}[options.act](config(options.config), options)
+        commands = {**keys.COMMANDS, **secrets.COMMANDS, **images.COMMANDS, **moderation.COMMANDS}
+        commands[options.act](config(options.config), options)
     except BrokenPipeError:
         raise
     except (ConfigError, StoreError, ImageStoreError, Refused) as error:

@@ -14,11 +14,12 @@ from ..core.callers import KeyRing
 from ..core.clock import SystemClock
 from ..core.config import Config, StoreTable, load, store_of
 from ..core.settings import Kept
-from ..model.values import Secret
+from ..model.values import Secret, duration
 from ..state import State, kept
 
 T = TypeVar("T")
 UNREAD = ("http://", ".unread")
+LONGEST = 100 * 365 * 86400.0  # seconds; who means for ever says nothing, and dates past 9999 can't be written
 
 
 class Refused(Exception):
@@ -53,6 +54,17 @@ class Known(Unread):
 def iso(time: float) -> str:
     """A time for people and for programs, in UTC."""
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def seconds(option: str, text: str) -> float:
+    """The seconds of a duration that was typed."""
+    try:
+        typed = duration(text)
+    except ValueError as error:
+        raise Refused(f"{option}: {error}") from error
+    if typed > LONGEST:
+        raise Refused(f"{option}: '{text}' is more than a hundred years")
+    return typed
 
 
 def telling(text: str) -> bool:

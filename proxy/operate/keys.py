@@ -17,12 +17,10 @@ from ..core.config import Config
 from ..core.tables import Endpoint, model_name
 from ..core.words import nearest
 from ..model.limit import Limits
-from ..model.values import duration
-from .ground import Refused, iso, on_keys, telling
+from .ground import Refused, iso, on_keys, seconds, telling
 
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 LIMITS = tuple(field.name for field in fields(Limits))
-LONGEST = 100 * 365 * 86400.0  # seconds; who means for ever says nothing, and dates past 9999 can't be written
 NAMES = 100  # characters of a name, as of a secret's
 Row = tuple[
     str,
@@ -45,7 +43,7 @@ def _keys_create(config: Config, options: Namespace) -> None:
         raise Refused(f"--group: no such group '{options.group}'; {nearest(options.group, config.groups)}")
     endpoints = _endpoints(options.endpoints)
     models = _models(options.models)
-    ttl = None if options.expires is None else _seconds("--expires", options.expires)
+    ttl = None if options.expires is None else seconds("--expires", options.expires)
     if ttl == 0:
         raise Refused("--expires: a key must live longer than nothing")
     tags = _tags(options.tag)
@@ -85,7 +83,7 @@ def _keys_list(config: Config, options: Namespace) -> None:
 
 
 def _keys_rotate(config: Config, options: Namespace) -> None:
-    grace = _seconds("--grace", options.grace)
+    grace = seconds("--grace", options.grace)
 
     async def work(ring: KeyRing) -> tuple[str, StoredKey]:
         if (state := _state(await _find(ring, config, options.id), time.time())) != "active":
@@ -250,16 +248,6 @@ def _limits(typed: Sequence[str]) -> Limits:
         return Limits.read(table)
     except ValueError as error:
         raise Refused(f"--limit: {error}") from error
-
-
-def _seconds(option: str, text: str) -> float:
-    try:
-        seconds = duration(text)
-    except ValueError as error:
-        raise Refused(f"{option}: {error}") from error
-    if seconds > LONGEST:
-        raise Refused(f"{option}: '{text}' is more than a hundred years")
-    return seconds
 
 
 def _say(text: str) -> None:

@@ -74,11 +74,20 @@ def _secrets_delete(config: Config, options: Namespace) -> None:
 
 
 def _secrets_rotate(config: Config, options: Namespace) -> None:
-    async def work(state: State) -> int:
-        return await Secrets(state, state.vault()).rotate()
+    async def work(state: State) -> tuple[int, int, int]:
+        secrets = Secrets(state, state.vault())
+        return await secrets.rotate() - 1, *await secrets.rotate_lent()
 
-    count = on_state(config, work) - 1
+    count, lent, lost = on_state(config, work)
     print(f"{count} secret{'' if count == 1 else 's'} and the store's own are sealed under the newest master key")
+    if lent:
+        print(f"so {'is 1 text' if lent == 1 else f'are {lent} texts'} that plugins keep")
+    if lost:
+        one = lost == 1
+        raise Refused(
+            f"{lost} text{'' if one else 's'} that plugins keep can't be opened with the master keys given, and "
+            f"{'stays as it is' if one else 'stay as they are'}"
+        )
 
 
 def _store_backup(config: Config, options: Namespace) -> None:

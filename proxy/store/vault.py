@@ -12,13 +12,18 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from ..model.store import Store, StoreError
+from ..model.store import SEALED, Store, StoreError
 
 VARIABLE = "FRAMEGATE_MASTER_KEY"
 FILE = "master.key"
 SPACE = "secrets"  # of the store
 PEPPER = ("vault", "pepper")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PAGE = 100  # of what plugins sealed is read at once: a text may be long
+
+
+class SealedOtherwise(StoreError):
+    """It was sealed under another master key, or another name."""
 
 
 class Vault:
@@ -37,15 +42,15 @@ class Vault:
         return self._fernet.encrypt(f"{name}\n{text}".encode())
 
     def open(self, name: str, sealed: bytes) -> str:
-        """The text; raises StoreError when it was sealed under another key or name."""
+        """The text; raises SealedOtherwise when it was sealed under another key or name."""
         try:
             own, _, text = self._fernet.decrypt(sealed).decode().partition("\n")
         except InvalidToken as error:
-            raise StoreError(
+            raise SealedOtherwise(
                 f"The store was written under another master key; give the old one too in {VARIABLE}, behind the new."
             ) from error
         if own != name:
-            raise StoreError(f"What the store holds as '{name}' was sealed as something else.")
+            raise SealedOtherwise(f"What the store holds as '{name}' was sealed as something else.")
         return text
 
 
@@ -115,6 +120,26 @@ def digester(pepper: bytes) -> Callable[[str], bytes]:
     return digest
 
 
+def hasher(pepper: bytes, purpose: str) -> Callable[[bytes], bytes]:
+    """Makes hashes of 16 bytes for plugins: BLAKE2b under a key that the pepper gives for that purpose alone."""
+    key = hashlib.blake2b(purpose.encode(), key=pepper[:64], person=b"framegate-hasher").digest()
+    keyed = hashlib.blake2b(digest_size=16, key=key)
+
+    def digest(data: bytes) -> bytes:
+        one = keyed.copy()  # the key is worked in already
+        one.update(data)
+        return one.digest()
+
+    return digest
+
+
+def lent(name: str) -> str:
+    """What a plugin's name is within the seal: no secret of the house's is called so, and none is opened by it."""
+    if "\n" in name:
+        raise ValueError("the name of what is sealed has more than one line")
+    return f"plugin:{name}"
+
+
 class Secrets:
     """Named secrets of the operator's, for `secret:NAME` in the config."""
 
@@ -151,9 +176,24 @@ class Secrets:
         places = [(SPACE, name) for name in await self.names()]
         return sum([await self._seal_anew(*place) for place in (*places, PEPPER)])
 
-    async def _seal_anew(self, space: str, name: str) -> bool:
+    async def rotate_lent(self) -> tuple[int, int]:
+        """The same for what plugins sealed; how many texts that are, and how many nobody can open.
+
+        One that can't be opened, its master key being gone for good, must not stand in the way of the others.
+        """
+        done, lost, last = 0, 0, ""
+        while page := await self._store.items(SEALED, after=last, limit=PAGE):
+            for last, _ in page:
+                try:
+                    done += await self._seal_anew(SEALED, last, lent(last))
+                except SealedOtherwise:
+                    lost += 1
+        return done, lost
+
+    async def _seal_anew(self, space: str, name: str, within: str | None = None) -> bool:
+        within = within or name
         while (sealed := await self._store.get(space, name)) is not None:
-            anew = self._vault.seal(name, self._vault.open(name, sealed))
+            anew = self._vault.seal(within, self._vault.open(within, sealed))
             if await self._store.swap(space, name, sealed, anew):  # else it was set meanwhile
                 return True
         return False

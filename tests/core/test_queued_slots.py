@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from proxy.api import Exchange, Forward, Plugin, Request, Response, UpstreamError
+from proxy.api import Exchange, Forward, Plugin, QueueFull, Request, Response, UpstreamError
 from proxy.core.config import QueueTable, load
 from proxy.model.quota import Tally
 from proxy.store.sqlite import SQLiteStore
@@ -111,6 +111,32 @@ async def test_a_call_of_a_plugins_own_holds_its_slot_to_the_end_of_its_answer()
         assert await level(stage, "upstream:side|concurrent") == 1
         plugin.go.set()
         assert (await playing).status == 200 and plugin.heard == b"ab"
+
+
+class Hurried(Plugin):
+    """Asks beside the request, with little time."""
+
+    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        asked = Request("POST", "/v1/moderations", request.headers)
+        await (await self.services.upstreams.call("side", asked)).body.read(99)
+        with pytest.raises(QueueFull) as refused:
+            await self.services.upstreams.call("side", asked, deadline=self.services.clock.now() + 1)
+        self.wait = refused.value.wait
+        return await forward(request)
+
+    @asynccontextmanager
+    async def running(self, services: Any) -> AsyncIterator[None]:
+        self.services = services
+        yield
+
+
+async def test_a_call_of_a_plugins_own_does_not_wait_beyond_its_deadline() -> None:
+    settings = MAIN + of("requests = '1 / 1m'", name="side")
+    script = {"main": answer(), "side": answer(pieces=[b"a", b"b"])}
+    plugin = Hurried()
+    async with staged(plugin, settings=settings, upstream=script) as stage:
+        assert (await stage.play(DRAW, json=asks("x"))).status == 200
+        assert plugin.wait is not None and plugin.wait > 1
 
 
 # --- What is given back, and what is learnt

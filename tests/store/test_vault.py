@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
-from proxy.model.store import StoreError
+from proxy.core.config import load
+from proxy.model.store import SEALED, StoreError
+from proxy.state import State
 from proxy.store.sqlite import SQLiteStore
-from proxy.store.vault import PEPPER, SPACE, Secrets, Vault, digester, masters, pepper
+from proxy.store.vault import PEPPER, SPACE, Secrets, Vault, digester, hasher, masters, pepper
 from proxy.testkit import TurnedClock
 
 TEXT = "sk-upstream-" + "x" * 40
@@ -122,3 +124,108 @@ def test_an_empty_or_unreadable_master_key_is_told_by_its_place(tmp_path: Path) 
     (tmp_path / "master.key").mkdir()
     with pytest.raises(StoreError, match="can't be read or made"):
         masters({}, tmp_path)
+
+
+# --- what plugins are lent
+
+
+def at(folder: Path, *keys: str) -> State:
+    """What a process of a server with those master keys has; without any, one is made beside the store."""
+    (folder / "framegate.toml").write_text(
+        '[upstreams.a]\nbase_url = "http://a.invalid/v1"\n[store]\nurl = "sqlite:a/s.db"\n'
+    )
+    environ = {"FRAMEGATE_MASTER_KEY": " ".join(keys)} if keys else {}
+    return State(load(folder / "framegate.toml", environ), environ, TurnedClock())
+
+
+@pytest.fixture
+async def lend(tmp_path: Path) -> AsyncIterator[Callable[..., State]]:
+    """Makes states over one store, as several processes have them."""
+    made: list[State] = []
+
+    def one(*keys: str) -> State:
+        made.append(at(tmp_path, *keys))
+        return made[-1]
+
+    yield one
+    for state in made:
+        await state.aclose()
+
+
+def test_hashes_for_plugins_depend_on_pepper_and_purpose() -> None:
+    hashes = {hasher(pepper, purpose)(b"k") for pepper in (b"a" * 32, b"b" * 32, b"") for purpose in ("x", "y", "")}
+    assert len(hashes) == 9 and {len(one) for one in hashes} == {16}
+    digest = hasher(b"a" * 32, "x")
+    assert digest(b"k") == digest(b"k") == hasher(b"a" * 32, "x")(b"k") != digest(b"") != digest(b"kk")
+
+
+async def test_plugins_hash_alike_in_all_processes_and_after_a_new_master_key(lend: Callable[..., State]) -> None:
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    one, two = [await lend(old).lent_vault().digester("moderation") for _ in range(2)]
+    assert one(b"a prompt") == two(b"a prompt") != one(b"another")
+    state = lend(new, old)
+    await Secrets(state, state.vault()).rotate()
+    assert (await lend(new).lent_vault().digester("moderation"))(b"a prompt") == one(b"a prompt")
+
+
+async def test_the_lent_vault_opens_nothing_before_it_is_asked(lend: Callable[..., State], tmp_path: Path) -> None:
+    vault = lend().lent_vault()
+    assert [path.name for path in tmp_path.iterdir()] == ["framegate.toml"]
+    sealed = await vault.seal("moderation/1", TEXT)
+    assert await lend().lent_vault().open("moderation/1", sealed) == TEXT and TEXT.encode() not in sealed
+    assert (tmp_path / "a" / "master.key").exists()
+
+
+async def test_nothing_is_sealed_under_a_master_key_that_is_not_the_stores(lend: Callable[..., State]) -> None:
+    await lend(Fernet.generate_key().decode()).pepper()
+    other = lend(Fernet.generate_key().decode()).lent_vault()
+    for asked in (other.seal("a", TEXT), other.open("a", b"x"), other.digester("a")):
+        with pytest.raises(StoreError, match="another master key"):
+            await asked
+
+
+async def test_what_plugins_seal_stands_apart_from_the_houses_own(lend: Callable[..., State]) -> None:
+    state = lend(Fernet.generate_key().decode())
+    vault, kept = state.lent_vault(), Secrets(state, state.vault())
+    await kept.set("openai", TEXT)
+    sealed = await state.get(SPACE, "openai")
+    assert sealed is not None
+    with pytest.raises(StoreError, match="sealed as something else"):
+        await vault.open("openai", sealed)
+    await state.put(SPACE, "openai", await vault.seal("openai", "sk-forged"))
+    with pytest.raises(StoreError, match="sealed as something else"):
+        await kept.get("openai")
+    with pytest.raises(StoreError, match="sealed as something else"):
+        await vault.open("a", await vault.seal("b", TEXT))
+    with pytest.raises(ValueError, match="more than one line"):
+        await vault.seal("a\nb", TEXT)
+
+
+async def test_a_new_master_key_seals_anew_what_plugins_keep(lend: Callable[..., State]) -> None:
+    old, new, lost = [Fernet.generate_key().decode() for _ in range(3)]
+    state = lend(old)
+    for number in range(250):  # more than a page of them
+        await state.put(SEALED, f"n{number:03}", await state.lent_vault().seal(f"n{number:03}", str(number)), ttl=60.0)
+    await state.put(SEALED, "n1x", Vault([lost]).seal("plugin:n1x", TEXT))
+    await state.put(SEALED, "n1y", Vault([old]).seal("plugin:another", TEXT))
+    state = lend(new, old)
+    assert await Secrets(state, state.vault()).rotate() == 1
+    assert await Secrets(state, state.vault()).rotate_lent() == (250, 2)
+    fresh = lend(new)
+    for number in range(250):
+        sealed = await fresh.get(SEALED, f"n{number:03}")
+        assert sealed is not None and await fresh.lent_vault().open(f"n{number:03}", sealed) == str(number)
+
+
+async def test_what_is_sealed_anew_ends_when_it_was_to_end(tmp_path: Path) -> None:
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    clock = TurnedClock()
+    store = SQLiteStore(tmp_path / "s.db", clock)
+    await store.put(SEALED, "a", vault(old).seal("plugin:a", TEXT), ttl=60.0)
+    clock.turn(30)
+    assert await Secrets(store, vault(new, old)).rotate_lent() == (1, 0)
+    clock.turn(29)
+    assert await store.get(SEALED, "a") is not None
+    clock.turn(2)
+    assert await store.get(SEALED, "a") is None
+    await store.aclose()

@@ -8,6 +8,7 @@ from typing import Literal, assert_type
 
 from proxy.api import (
     CALLER,
+    SEALED,
     Body,
     Caller,
     Demand,
@@ -40,6 +41,7 @@ from proxy.api import (
     Slot,
     Text,
     Used,
+    Vault,
     demand,
     operation,
     parts,
@@ -72,6 +74,12 @@ class Everything(Plugin):
         services.log.info("opened", at=services.clock.now())
         self.upstreams = services.upstreams
         self.remote: Remote = services.remote
+        self.vault: Vault = services.vault
+        digest = await services.vault.digester("receipts")
+        assert_type(digest(b"a prompt"), bytes)
+        sealed = await services.vault.seal("receipts/1", "a prompt")
+        await services.store.put(SEALED, "receipts/1", sealed, ttl=60.0)
+        assert_type(await services.vault.open("receipts/1", sealed), str)
         failure = services.failures.classify(429, Headers(), b"", sent=True, paid=False)
         assert_type(failure, Failure | None)
         if failure is not None and failure.next == "yes":

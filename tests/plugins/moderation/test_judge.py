@@ -30,8 +30,13 @@ class Said:
 
     def __init__(self, name: str, says: Scores | Exception | None, *, sees: bool = True) -> None:
         self.name, self.says, self.sees = name, says, sees
+        self.version = "1"
+        self.looked = 0
         self.asked: list[Matter] = []
         self.cancelled = False
+
+    async def look(self) -> None:
+        self.looked += 1
 
     async def judge(self, matter: Matter, about: About) -> Scores:
         self.asked.append(matter)
@@ -154,6 +159,15 @@ async def test_the_same_is_not_asked_again_for_a_while_but_a_failure_is() -> Non
     await verdict(one)
     await verdict(one)
     assert len(a.asked) == 4
+
+
+async def test_other_rules_make_another_verdict_of_what_was_judged_before() -> None:
+    rules = Said("rules", Scores(), sees=False)
+    one = judge(rules=rules, cache=Cache(TurnedClock(), seconds=60))
+    await verdict(one)
+    assert (await verdict(one)).categories == () and len(rules.asked) == 1 and rules.looked == 2
+    rules.version, rules.says = "2", FOUND
+    assert (await verdict(one)).categories == ("violence",)
 
 
 @pytest.mark.parametrize(
