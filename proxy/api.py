@@ -17,7 +17,7 @@ from .model.exchange import Attempt, Client, Exchange, Outcome, Span
 from .model.failure import Billed, Failure, FailureClass, Told
 from .model.fetch import Fetched, FetchFailed, FetchRefused, Remote
 from .model.health import Capability, Health, Standing
-from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored
+from .model.images import ImageStore, ImageStoreError, ImageType, NotAnImage, Spool, Stored, name_in
 from .model.limit import NO_LIMITS, Limits
 from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
@@ -25,17 +25,20 @@ from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
 from .model.reading import Picture, Reading, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams, Vault
+from .model.sights import Looked, Sights, Unreadable, View
 from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
-from .model.socket import Message, Socket
+from .model.socket import Answer, Message, Socket
 from .model.store import SEALED, Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Several, Size
 from .openai.demand import Means, demand
 from .openai.endpoint import endpoint
+from .openai.frames import Said, refused, responded, said
+from .openai.given import Given, given, pieces_of, standing
 from .openai.models import narrowed
 from .openai.multipart import Part, parts
 from .openai.operation import Operation, Tool, operation
 from .openai.operation_texts import Image, Text, Unseen
-from .openai.pictures import in_base64
+from .openai.pictures import in_base64, sniff
 from .openai.rewrite import Quoted, with_field, with_strings, without_field
 from .openai.selected import Model, spoken
 from .openai.used import used
@@ -52,6 +55,7 @@ __all__ = [
     "Add",
     "Added",
     "Ahead",
+    "Answer",
     "Attempt",
     "Billed",
     "Body",
@@ -77,6 +81,7 @@ __all__ = [
     "FetchRefused",
     "Fetched",
     "Forward",
+    "Given",
     "Headers",
     "Health",
     "Image",
@@ -86,6 +91,7 @@ __all__ = [
     "Limits",
     "Line",
     "Log",
+    "Looked",
     "Means",
     "Message",
     "Model",
@@ -108,11 +114,13 @@ __all__ = [
     "RequestTimeout",
     "Resource",
     "Response",
+    "Said",
     "Scope",
     "Secret",
     "Services",
     "Several",
     "Share",
+    "Sights",
     "Size",
     "Slot",
     "Slots",
@@ -127,19 +135,29 @@ __all__ = [
     "Text",
     "Told",
     "Tool",
+    "Unreadable",
     "Unseen",
     "UpstreamError",
     "Upstreams",
     "Used",
     "Vault",
+    "View",
     "demand",
     "endpoint",
+    "given",
     "in_base64",
+    "name_in",
     "nano",
     "narrowed",
     "operation",
     "parts",
+    "pieces_of",
+    "refused",
+    "responded",
+    "said",
+    "sniff",
     "spoken",
+    "standing",
     "used",
     "with_field",
     "with_strings",

@@ -19,6 +19,7 @@ from .core.tables import QueueTable
 from .core.upstreams import Upstream, Upstreams
 from .images.renewal import Renewal
 from .images.serving import Serving
+from .images.sights import Sights
 from .model.fetch import Remote
 from .model.images import Stored
 from .model.message import Request, Response
@@ -73,7 +74,7 @@ async def generation(
         for name, table in config.plugins.items()
         if any(name in route.chain for route in config.routes)
     }
-    images = state.images(config)
+    images, sights = state.images(config), Sights()
     fetcher = Fetcher(_origins(config, state.environ), state.environ, clock, gate=state.gate())
     services = Services(
         upstreams=upstreams,
@@ -82,6 +83,7 @@ async def generation(
         prices=ConfigBook(_prices(config)),
         means=state.means,
         images=images,
+        sights=sights,
         remote=remote or fetcher,
         callers=state.callers(_declared(config), frozenset(config.groups), log),
         failures=failures,
@@ -90,7 +92,7 @@ async def generation(
         log=log,
         spawn=engine.spawn,
     )
-    await made.start([images, fetcher, *[one.plugin for one in placed.values()]], services)
+    await made.start([images, sights, fetcher, *[one.plugin for one in placed.values()]], services)
     made.files = _files(config, images, services.callers, log)
     made.routes = Routes(tuple([_route(config, made, table, placed, log) for table in config.routes]))
     return made

@@ -19,7 +19,7 @@ from .testkit.test_fixtures import pytest_run
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
-CODE, CONFIG, READS = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE, re.DOTALL)
+CODE, CONFIG, READS, JUDGES = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE, re.DOTALL)
 
 
 async def test_the_plugin_of_the_page_works_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +52,21 @@ async def test_the_reading_plugin_of_the_page_works_as_the_page_says(
     first, second = [line for line in stage.log if line["event"] == "noted"]
     assert (first["usage"], first["pictures"], first["whole"]) == ({"total_tokens": 7}, [107, 107], True)
     assert (second["usage"], second["pictures"], second["whole"]) == (None, [], True)
+
+
+async def test_the_judging_plugin_of_the_page_works_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weighing.py").write_text(JUDGES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "weighing", raising=False)
+    picture = {"b64_json": base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(99)).decode()}
+    plugin = import_module("weighing").Weighing(word="dragon", most=1)
+    for prompt, count, status in (("a cat", 1, 200), ("a dragon", 1, 400), ("a cat", 2, 400)):
+        drawn = {"data": [picture] * count}
+        async with testkit.Stage(plugin, upstream=testkit.answer(json=drawn, cuts=(9,))) as stage:
+            played = await stage.play("POST /v1/images/generations", json={"prompt": prompt})
+        assert played.status == status and (status == 400 or played.json() == drawn)
 
 
 def test_the_plugins_and_tests_of_the_page_on_testing_run_as_they_stand(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 from proxy.api import Text, Unseen
+from proxy.api import Unreadable as Unreadable
+from proxy.api import View as View
 
 Stage = Literal["input", "output"]
 Decision = Literal["passed", "flagged", "blocked", "allowed", "unseen", "unchecked", "provider"]
@@ -20,21 +22,6 @@ class Unavailable(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-
-
-class Unreadable(Exception):
-    """A picture can't be shown to a judge; `why` in words that hold nothing of it."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-class View(NamedTuple):
-    """A picture as judges get it: decoded and written anew by us, small enough for all of them."""
-
-    type: Literal["png", "jpeg", "webp", "gif"]
-    data: bytes
 
 
 class Sight(Protocol):

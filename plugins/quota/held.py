@@ -151,6 +151,8 @@ class Held:
     def _answered(self, outcome: Outcome, response: Response) -> Charge:
         """A 2xx, or a socket. It may still have broken off, or hold an error in the place of what was asked for."""
         reading = response.reading
+        if response.attempt is not None and response.attempt.withheld:
+            return "reserved"  # it was drawn, and what it has cost nobody was let see
         if self.demand is None or reading is None or outcome.left or _worked(reading):
             return "used"
         if isinstance(outcome.error, UpstreamError) or not reading.ended:

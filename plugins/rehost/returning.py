@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from contextlib import nullcontext, suppress
 
-from proxy.api import Body, ImageStore, ImageStoreError, Operation, Quoted, Rejected, Request, StoreError, with_strings
+from proxy.api import (
+    Body,
+    ImageStore,
+    ImageStoreError,
+    Operation,
+    Quoted,
+    Rejected,
+    Request,
+    StoreError,
+    name_in,
+    with_strings,
+)
 
 # Where a client shows a model a picture, in a chat and in Responses.
 SHOWN = re.compile(r"(?:messages|input)\[\d+\]\.(?:content|output)\[\d+\]\.image_url(?:\.url)?", re.ASCII)
-# Whatever stands before it: where we are reached may have changed since the link was given.
-OURS = re.compile(r"(?:https?://[^/?#]+)?(?:/[^?#]*)?/files/([a-z2-7]{26}\.[a-z]{3,4})(?:\?[^#]*)?", re.ASCII)
 
 
 async def restored(
@@ -26,12 +35,12 @@ async def restored(
     try:
         for image in asked.images:
             result = image.path.endswith(".result")
-            found = OURS.fullmatch(image.value) if result or SHOWN.fullmatch(image.path) else None
-            if found is None or (found[1].endswith(".svg") and not result):  # no model is shown an SVG
+            name = name_in(image.value) if result or SHOWN.fullmatch(image.path) else None
+            if name is None or (name.endswith(".svg") and not result):  # no model is shown an SVG
                 continue
             with nullcontext() if result else suppress(ImageStoreError, StoreError):
-                stored = await images.find(found[1])
-                body = await images.body(found[1]) if stored is not None and stored.owner == owner else None
+                stored = await images.find(name)
+                body = await images.body(name) if stored is not None and stored.owner == owner else None
                 if body is not None and stored is not None:
                     bodies[image.path] = Quoted(body, "" if result else f"data:image/{stored.type};base64,")
                 elif result:

@@ -23,6 +23,7 @@ from ..model.plugin import Plugin
 from ..model.services import Clock, Log, Services
 from ..model.slots import CHANGED, STOPPED
 from . import order
+from .bar import let_in, refused
 from .chain import Crashed, Door, build
 from .finish import begin
 from .reading import read, uncoded
@@ -102,11 +103,21 @@ class Generation:
                 # The checks against open proxies rest on where a route can get to.
                 raise ProxyError(f"The upstream '{name}' is not one that this route reaches.")
             rest = request.target[len(prefix) :]
+            if exchange.holding or exchange.inspectors:
+                return barred(exchange, request, name, rest)
             return (read_by if always or exchange.reads else self.upstreams.ask)(exchange, request, name, rest)
 
         async def read_by(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
             answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
             return read(answer, verdict_only=verdict_only)
+
+        async def barred(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
+            refused(exchange)
+            looks = bool(exchange.inspectors) and "images" in reads
+            reading = looks or always or exchange.reads
+            answer = await self.upstreams.ask(exchange, uncoded(request) if reading else request, name, rest)
+            answer = await let_in(exchange, answer, inspected=looks)
+            return read(answer, verdict_only=verdict_only) if reading else answer
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
         transparent = not placed and not self.upstreams[upstream].layers

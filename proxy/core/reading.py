@@ -206,6 +206,11 @@ class Read(Body):
         return self._seen().safe
 
     @property
+    def whole(self) -> int:
+        """The offset behind the last event that has come whole."""
+        return self._seen().whole
+
+    @property
     def usage(self) -> Mapping[str, Any] | None:
         """Its usage, once it has ended."""
         reader = self._seen()

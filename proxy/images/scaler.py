@@ -1,4 +1,4 @@
-"""The process that makes thumbnails, seen from the house: started when there is one to make, killed when it is late."""
+"""The process that decodes pictures, seen from the house: started when there is one, killed when it is late."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ import time
 from pathlib import Path
 
 from ..model.images import ImageType
-from .scaling import LARGE, MADE, PIXELS, REPLY
+from .scaling import LARGE, MADE, MORE, MOVING, PIXELS, REPLY, VIEWS
 
 SCRIPT = Path(__file__).with_name("scaling.py")
-PATIENCE = 10.0  # seconds that one thumbnail may take
-LARGEST = 2**24  # bytes of a thumbnail; what says it has more is out of its mind
+PATIENCE = 10.0  # seconds that one picture may take
+LARGEST = 2**24  # bytes of a thumbnail or a view; what says it has more is out of its mind
+MOST = 3  # of them that come of one picture
 PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 TOO_LARGE = f"thumbnails are made of pictures of up to {PIXELS:,} pixels"
 BROKEN = "it can't be decoded, since it is damaged or cut off"
 TOO_SLOW = f"making it took longer than {PATIENCE:g} seconds"
 CRASHED = "the decoder crashed"
+UNSEEN = f"it has more than {PIXELS:,} pixels"
+ANIMATED = "it has several frames, of which one would be seen"
+LATE = f"looking at it took longer than {PATIENCE:g} seconds"
 
 
 class Unmade(Exception):
-    """No thumbnail came, and none would if asked again. `crashed`: an operator may want to know."""
+    """No picture came, and none would if asked again. `crashed`: an operator may want to know."""
 
     def __init__(self, why: str, *, crashed: bool = False) -> None:
         super().__init__(why)
@@ -51,24 +55,34 @@ class Scaler:
 
     def scaled(self, descriptor: int, sort: ImageType, width: int) -> bytes:
         """The picture in that open file, so wide. Raises Unmade, or OSError where no process can be started."""
+        return self._asked(descriptor, f"{sort} {width}", {LARGE: TOO_LARGE}, TOO_SLOW)[-1]
+
+    def views(self, descriptor: int, sort: ImageType) -> list[bytes]:
+        """The picture in that open file as judges are to see it, in JPEGs. Raises the same."""
+        return self._asked(descriptor, f"{sort} {VIEWS}", {LARGE: UNSEEN, MOVING: ANIMATED}, LATE)
+
+    def _asked(self, descriptor: int, words: str, whys: dict[bytes, str], late: str) -> list[bytes]:
         line = self._started()
         ends = time.monotonic() + PATIENCE
+        made: list[bytes] = []
         try:
             line.settimeout(PATIENCE)
-            socket.send_fds(line, [f"{sort} {width}".encode()], [descriptor])
-            letter, length = REPLY.unpack(_read(line, REPLY.size, ends))
-            if length > LARGEST:
-                raise EOFError
-            made = _read(line, length, ends)
+            socket.send_fds(line, [words.encode()], [descriptor])
+            letter = MORE
+            while letter == MORE:
+                letter, length = REPLY.unpack(_read(line, REPLY.size, ends))
+                if length > LARGEST or len(made) == MOST:
+                    raise EOFError
+                made.append(_read(line, length, ends))
         except TimeoutError:
             self.stop()
-            raise Unmade(TOO_SLOW, crashed=True) from None
+            raise Unmade(late, crashed=True) from None
         except (EOFError, OSError):
             self.stop()
             raise Unmade(CRASHED, crashed=True) from None
         if letter == MADE:
             return made
-        raise Unmade(TOO_LARGE if letter == LARGE else BROKEN)
+        raise Unmade(whys.get(letter, BROKEN))
 
     def kill(self) -> None:
         """End the process, whatever it is at; who waits for it hears that it crashed."""

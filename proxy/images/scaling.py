@@ -1,7 +1,8 @@
-"""Makes thumbnails in a process of its own: a decoder that crashes, or is made to eat memory and time, takes only that.
+"""Decodes pictures in a process of its own: a decoder that crashes, or is made to eat memory and time, takes only that.
 
 It is run as a script, imports nothing of the house, and opens no file: pictures come as descriptors over its socket,
-"SORT WIDTH" with each, and out go a letter, a length and as many bytes.
+"SORT WIDTH" with each for a thumbnail, "SORT views" for what a judge is to see of it. Out go a letter, a length and as
+many bytes; after the letter "+" comes another.
 """
 
 from __future__ import annotations
@@ -20,16 +21,23 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from PIL import Image
 
-PIXELS = 40_000_000  # of a picture of which thumbnails are made: 7680 x 4320 are 33 million
+PIXELS = 40_000_000  # of a picture that is decoded at all: 7680 x 4320 are 33 million
 SECONDS = 10  # of CPU time for one; the largest take one or two
 MEMORY = 2**30  # bytes of addresses; the largest WebP takes some 700 MB of them, most are content with 100
 STEEPEST = 8  # a picture more than so many times as high as wide is bounded by its height: WebP has 16383 lines
 QUALITY = 80
+SIDE = 2048  # pixels of a view: judges make pictures smaller than that themselves
+SEEN = 90  # quality of a view: 12 million bytes of pixels are some 4 million then, of 20 that judges take
+VIEWS = "views"
 REPLY = struct.Struct(">cI")
-MADE, LARGE, BROKEN = b"M", b"L", b"B"
+MADE, MORE, LARGE, BROKEN, MOVING = b"M", b"+", b"L", b"B", b"A"
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "gif": "GIF"}
 TURNED = 0x0112  # the tag of EXIF that says how the camera was held
 TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
+
+
+class Moving(Exception):
+    """It has several frames, of which one alone would be seen."""
 
 
 def scaled(file: BinaryIO, sort: str, width: int) -> bytes:
@@ -50,21 +58,59 @@ def scaled(file: BinaryIO, sort: str, width: int) -> bytes:
     image = image.resize((wide, high), Image.Resampling.LANCZOS, reducing_gap=2.0)
     if image.mode == "RGBa":
         image = image.convert("RGBA")
-    method = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }.get(turn)
-    if method is not None:
-        image = image.transpose(method)
+    image = _turned(image, turn)
     image.info.clear()
     out = io.BytesIO()
     image.save(out, "WEBP", quality=QUALITY)
     return out.getvalue()
+
+
+def views(file: BinaryIO, sort: str) -> list[bytes]:
+    """The picture in that file as JPEGs with nothing but pixels in them. Raises Moving, and what Pillow raises.
+
+    One that fits keeps its size. Where some of it is clear, what is seen depends on who looks: its colours alone, on
+    white and on black. What is to be seen in any way is to be seen in one of these.
+    """
+    from PIL import Image
+
+    image: Image.Image
+    image = opened = Image.open(file, formats=(FORMATS[sort],))
+    # Some cameras put further pictures behind a JPEG; whoever decodes it sees the first.
+    if sort != "jpeg" and getattr(image, "is_animated", False):
+        raise Moving
+    scale = min(1.0, SIDE / max(image.size))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    if sort == "jpeg" and scale < 1.0:
+        opened.draft(None, (2 * size[0], 2 * size[1]))
+    image.load()
+    turn = _turn(image)
+    image = _eight(image)
+    found: list[Image.Image] = []
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
+        found.append(_small(image.convert("RGB"), size))
+        image = _small(image.convert("RGBa"), size).convert("RGBA")
+        for colour in ("white", "black"):
+            ground = Image.new("RGBA", size, colour)
+            ground.alpha_composite(image)
+            found.append(ground.convert("RGB"))
+    else:
+        found.append(_small(image.convert("RGB"), size))
+    made: list[bytes] = []
+    for one in found:
+        one = _turned(one, turn)
+        one.info.clear()
+        out = io.BytesIO()
+        one.save(out, "JPEG", quality=SEEN)
+        if out.getvalue() not in made:
+            made.append(out.getvalue())
+    return made
+
+
+def _small(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    from PIL import Image
+
+    # Of every pixel something is seen: no picture that comes out only when some are left out.
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.0)
 
 
 def _turn(image: Image.Image) -> int:
@@ -83,15 +129,35 @@ def _fitting(size: tuple[int, int], width: int, turn: int) -> tuple[int, int]:
     return (wide, high) if turn < 5 else (high, wide)
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """In eight bits a channel: RGB, or RGBa, in which what can't be seen does not bleed into what can."""
+def _turned(image: Image.Image, turn: int) -> Image.Image:
+    """Upright."""
+    from PIL import Image
+
+    method = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }.get(turn)
+    return image if method is None else image.transpose(method)
+
+
+def _eight(image: Image.Image) -> Image.Image:
+    """In eight bits a channel: RGB, or RGBA where something may be clear."""
     if image.mode.startswith("I"):  # sixteen bits of grey
         image = image.convert("I").point(lambda grey: grey * (1 / 256)).convert("L")
     elif image.mode == "F":
         image = image.convert("L")
-    if image.mode in TRANSPARENT or image.has_transparency_data:
-        return image.convert("RGBA").convert("RGBa")
-    return image.convert("RGB")
+    return image.convert("RGBA" if image.mode in TRANSPARENT or image.has_transparency_data else "RGB")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The same with RGBa, in which what can't be seen does not bleed into what can."""
+    image = _eight(image)
+    return image.convert("RGBa") if image.mode == "RGBA" else image
 
 
 def main() -> None:
@@ -108,24 +174,28 @@ def main() -> None:
         asked, descriptors, _, _ = socket.recv_fds(line, 64, 1)
         if not asked:
             return
-        sort, width = asked.decode().split()
+        sort, what = asked.decode().split()
         with open(descriptors[0], "rb") as file:
             file.seek(0)
-            letter, made = _answer(file, sort, int(width))
-        line.sendall(REPLY.pack(letter, len(made)) + made)
+            letter, made = _answer(file, sort, what)
+        for one in made[:-1]:
+            line.sendall(REPLY.pack(MORE, len(one)) + one)
+        line.sendall(REPLY.pack(letter, len(made[-1])) + made[-1])
 
 
-def _answer(file: BinaryIO, sort: str, width: int) -> tuple[bytes, bytes]:
+def _answer(file: BinaryIO, sort: str, what: str) -> tuple[bytes, list[bytes]]:
     from PIL import Image
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + SECONDS)
     try:
-        return MADE, scaled(file, sort, width)
+        return MADE, views(file, sort) if what == VIEWS else [scaled(file, sort, int(what))]
     except (Image.DecompressionBombError, MemoryError):
-        return LARGE, b""
+        return LARGE, [b""]
+    except Moving:
+        return MOVING, [b""]
     except Exception:  # plug-ins of Pillow raise anything of what they can't read
-        return BROKEN, b""
+        return BROKEN, [b""]
 
 
 def _yield() -> None:

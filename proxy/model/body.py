@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .errors import BodyConsumed, BodyTooLarge
@@ -53,6 +54,13 @@ class Body:
         if data:
             yield data
 
+    async def rest(self, at: int) -> AsyncIterator[bytes]:
+        """The bytes from `at` on."""
+        async for piece in self:
+            if at < len(piece):
+                yield piece[at:]
+            at = max(0, at - len(piece))
+
     async def read(self, limit: int) -> bytes:
         """All of it, at most `limit` bytes; raises BodyTooLarge over that, having closed the body."""
         data = self.now()
@@ -88,6 +96,10 @@ class Body:
         except AttributeError:
             self._keeper: Kept = Kept(self, memory=memory, limit=limit)
             return self._keeper
+
+    def lent(self) -> AbstractAsyncContextManager[None]:
+        """Whoever reads within this block reads on what was kept of it, though it is closed meanwhile."""
+        return nullcontext() if self.kept is None else self.kept.lent()
 
     async def aclose(self) -> None:
         """Let go of what is behind it; again and again if you like."""
@@ -198,7 +210,8 @@ class Ahead(Body):
             async for piece in front:
                 yield piece
         finally:
-            await self.aclose()
+            pieces.clear()
+            await self._source.aclose()  # and not who keeps it: that one reads here
 
     async def aclose(self) -> None:
         """Stop it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from .errors import ProxyError
 from .message import Request, Response
 from .slots import Slots
 
@@ -55,6 +57,7 @@ class Attempt:
     failure: FailureClass | None = None  # what it was judged to be, where somebody judges
     billed: Billed | None = None  # may it have cost something?
     queued: Queued | None = None  # how it waited in line, where it did
+    withheld: bool = False  # its answer came and was not let in: what it has cost stands in nothing that anybody saw
 
     @property
     def outcome(self) -> str:
@@ -85,6 +88,7 @@ class Outcome:
 
 
 Finisher = Callable[[Outcome], Awaitable[None] | None]
+Inspector = Callable[[Response], Awaitable[Response]]
 
 
 class Exchange(Slots):
@@ -100,7 +104,9 @@ class Exchange(Slots):
         "deadline",
         "error",
         "expired",
+        "holding",
         "id",
+        "inspectors",
         "keeps_going",
         "lane",
         "left",
@@ -132,6 +138,8 @@ class Exchange(Slots):
         self.expired = False  # the deadline passed before there was an answer
         self.error: BaseException | None = None  # what ended it, for the log
         self.cancel: Callable[[], object] | None = None  # set by who runs it
+        self.holding: tuple[asyncio.Task[None], ...] = ()  # verdicts without which no good answer comes in
+        self.inspectors: tuple[Inspector, ...] = ()
         self._finishers: list[Finisher] | None = None
 
     def on_finish(self, call: Finisher) -> None:
@@ -150,6 +158,48 @@ class Exchange(Slots):
     def keep_going(self) -> None:
         """Finish the work even if the client leaves. Call it before forward."""
         self.keeps_going = True
+
+    async def hold(
+        self, forward: Callable[[Request], Awaitable[Response]], request: Request, *, until: Coroutine[Any, Any, None]
+    ) -> Response:
+        """Ask the rest of the chain while `until` judges the question.
+
+        Before it has ended, nothing but errors comes in from any upstream, and nothing at all gets out. What it raises
+        is raised here; the work inside is cancelled at once then, and what upstreams were sent may have been billed.
+        """
+        loop = asyncio.get_running_loop()
+        verdict = loop.create_task(until, name="verdict")
+        work = loop.create_task(_asked(forward, request), name="held")
+        before, handed = len(self.attempts), False
+        self.holding = (*self.holding, verdict)
+        try:
+            await asyncio.wait((verdict, work), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((verdict,))  # also for an error: it is heard as it would be if the verdict came first
+            if verdict.cancelled():
+                raise ProxyError("The verdict that the answer was held for never came.")
+            verdict.result()
+            await asyncio.wait((work,))
+            handed = True
+            return work.result()
+        finally:
+            self.holding = tuple([one for one in self.holding if one is not verdict])
+            verdict.cancel()
+            if not handed:
+                work.cancel()
+            _, late = await asyncio.gather(verdict, work, return_exceptions=True)
+            if not handed:
+                if isinstance(late, Response):
+                    await late.aclose()
+                if not verdict.cancelled() and verdict.exception() is not None:
+                    _doubt(self.attempts[before:])
+
+    def inspect(self, inspector: Inspector) -> None:
+        """Have this look at every good answer where it comes in, before any plugin further in. Call it before forward.
+
+        It is given the answer with a `reading` of its own, and returns what is to come in instead; or raises, and
+        nothing does. It is asked where a plugin of the route reads "images", and of no socket.
+        """
+        self.inspectors = (*self.inspectors, inspector)
 
     def leave(self) -> None:
         """The client has left: the work is cancelled, unless it is to go on."""
@@ -170,3 +220,16 @@ class Exchange(Slots):
 
     def __repr__(self) -> str:
         return f"Exchange({self.id}, {self.received!r})"
+
+
+async def _asked(forward: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+    return await forward(request)
+
+
+def _doubt(attempts: Sequence[Attempt]) -> None:
+    """They were cut off, or nobody has looked at what they brought."""
+    for attempt in attempts:
+        if attempt.sent and attempt.billed is None and (attempt.status or 200) < 400:
+            attempt.withheld = attempt.status is not None
+            if attempt.error in (None, "cancelled"):
+                attempt.billed = "maybe"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Literal, Protocol
 from .body import Body
 from .errors import ProxyError
 
+# Whatever stands before it: where we are reached may have changed since the link was given.
+OURS = re.compile(r"(?:https?://[^/?#]+)?(?:/[^?#]*)?/files/([a-z2-7]{26}\.[a-z]{3,4})(?:\?[^#]*)?", re.ASCII)
 FILES = "/files/"  # what a picture's path begins with, on the public port
 Piece = bytes | bytearray | memoryview
 ImageType = Literal["png", "jpeg", "webp", "gif", "svg"]
@@ -21,6 +24,12 @@ MEDIA: dict[ImageType, bytes] = {
     "gif": b"image/gif",
     "svg": b"image/svg+xml",
 }
+
+
+def name_in(url: str) -> str | None:
+    """The name of the picture that a URL of ours leads to; None where it can't be one of ours."""
+    found = OURS.fullmatch(url)
+    return None if found is None else found[1]
 
 
 class ImageStoreError(ProxyError):

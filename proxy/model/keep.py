@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import IO
 
 from .body import Body
@@ -23,12 +23,14 @@ class Kept(Body):
 
     __slots__ = (
         "_closed",
+        "_due",
         "_end",
         "_error",
         "_file",
         "_front",
         "_head",
         "_headroom",
+        "_lent",
         "_limit",
         "_pull",
         "_size",
@@ -51,6 +53,8 @@ class Kept(Body):
         self._end = False
         self._error: BaseException | None = None
         self._closed = False
+        self._lent = 0  # to so many, who read on when it is closed
+        self._due = False  # it has been closed, but for them
 
     @property
     def begun(self) -> bool:
@@ -67,10 +71,16 @@ class Kept(Body):
         """Itself: what is kept is not kept once more."""
         return self
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         """A pass of its own from byte 0. Raises BodyConsumed when the body has outgrown what may be kept."""
-        at = 0  # bytes handed out in this pass
-        piece = 0  # and how many pieces of the head
+        return self.rest(0)
+
+    async def rest(self, at: int) -> AsyncIterator[bytes]:
+        """A pass from byte `at` on, which in a file is gone to at once."""
+        skip = 0
+        if self._file is None or at > self._size:
+            at, skip = 0, at
+        piece = 0  # how many pieces of the head this pass has had
         while True:
             if self._closed:
                 raise BodyConsumed("it was closed")
@@ -95,6 +105,8 @@ class Kept(Body):
                     continue
                 data = pulled
             at += len(data)
+            if skip:
+                data, skip = data[skip:], max(0, skip - len(data))
             if data:
                 yield data
 
@@ -154,9 +166,23 @@ class Kept(Body):
             with suppress(OSError):  # close() flushes, and a full disk says so again
                 file.close()
 
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Once all of it has come, it is closed when this block has ended too."""
+        self._lent += 1
+        try:
+            yield
+        finally:
+            self._lent -= 1
+            if self._due and not self._lent:
+                await self.aclose()
+
     async def aclose(self) -> None:
         """Stop the pull, drop what is kept, close the source."""
         if self._closed:
+            return
+        if self._lent and self._end:
+            self._due = True
             return
         self._closed = True
         pull = self._pull

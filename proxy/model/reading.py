@@ -82,6 +82,10 @@ class Picture(Protocol):
         """How many bytes it has so far, where they were wanted."""
 
     @property
+    def event(self) -> int:
+        """Where the event begins in which it stands; 0 where the answer is no stream."""
+
+    @property
     def null(self) -> int | None:
         """Where a member `url` of its object begins that is null, once that has come; `safe` holds one before it."""
 
@@ -142,6 +146,13 @@ class Reading(Protocol):
         """The offset before which no byte can turn out to belong to a member that holds a picture.
 
         Who cuts pictures out lets go of the bytes before it, and holds those behind.
+        """
+
+    @property
+    def whole(self) -> int:
+        """The offset behind the last event that has come whole; 0 where the answer is no stream.
+
+        Who withholds a picture lets the bytes before it go on, and no half of an event.
         """
 
     @property

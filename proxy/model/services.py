@@ -14,6 +14,7 @@ from .images import ImageStore
 from .message import Headers, Request, Response
 from .prices import Expected, PriceBook
 from .quota import Quotas
+from .sights import Sights
 from .slots import Caller
 from .store import Store
 
@@ -181,6 +182,7 @@ class Services:
     prices: PriceBook
     means: Expected
     images: ImageStore
+    sights: Sights
     remote: Remote
     callers: Callers
     failures: Failures

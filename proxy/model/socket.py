@@ -31,12 +31,26 @@ class Socket(Protocol):
         """End it; does nothing when it has ended."""
 
 
+class Answer(Exception):
+    """Raised in the place of sending a message on: the client hears this one, and the socket goes on.
+
+    An exception, so that sockets which others put around this one let it out without knowing of it.
+    """
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message.kind)
+        self.message = message
+
+
 Change = Callable[[Message], Awaitable[Message | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A socket whose messages pass a plugin: `inward` what the client says, `outward` what it hears. None drops one."""
+    """A socket whose messages pass a plugin: `inward` what the client says, `outward` what it hears. None drops one.
+
+    `inward` may raise Answer: nothing goes on, and the client hears that, through `outward` of whoever stands outside.
+    """
 
     socket: Socket
     inward: Change | None = None
@@ -54,8 +68,14 @@ class Passage:
     async def send(self, message: Message) -> None:
         """Send what the plugin makes of it."""
         changed = message if self.inward is None else await self.inward(message)
-        if changed is not None:
+        if changed is None:
+            return
+        try:
             await self.socket.send(changed)
+        except Answer as answer:
+            told = answer.message if self.outward is None else await self.outward(answer.message)
+            if told is not None:
+                raise Answer(told) from None
 
     async def close(self, code: int = 1000, reason: bytes = b"") -> None:
         """End the socket beneath."""

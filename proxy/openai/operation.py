@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from ..model.body import EMPTY
 from ..model.errors import Rejected
@@ -14,7 +15,7 @@ from ..model.message import Request
 from .multipart import Part, parameters, parts
 from .operation_body import KEPT, gather, kept
 from .operation_path import Asked, Kind, asked, form, plain, short
-from .operation_texts import ELSEWHERE, MARKS, PICTURES, SETTINGS, Image, Text, Texts, Unseen
+from .operation_texts import ELSEWHERE, MARKS, PICTURES, SETTINGS, SPOKEN, Image, Text, Texts, Unseen
 from .selected import Model, in_form, of_form, selected
 
 LIMIT = 64 * 2**20  # of JSON, and of all form fields together
@@ -261,7 +262,10 @@ def _made(
     paid = kind not in FREE and request.method not in ("GET", "HEAD")
     if request.method == "GET" and kind in ("realtime", "response"):
         paid = True
-        texts.unseen.append(Unseen("", "what is said on the socket"))
+        texts.unseen.append(Unseen("", SPOKEN))
+    if kind == "realtime" and (request.method == "POST" or "call_id" in unquote(request.target).lower()):
+        # A call is held between a browser and upstream, a session for a secret of its own by whoever gets that.
+        texts.unseen.append(Unseen("", "a conversation that does not pass here"))
     modalities = get("modalities")
     if type(modalities) is list and ("image" in modalities or "audio" in modalities):
         paid = True

@@ -54,6 +54,8 @@ ELSEWHERE = {
 }
 _BASE64_HEAD = re.compile(r"(?i)data:([^,;]*)[^,]*,")
 
+SPOKEN = "what is said on the socket"
+EARLIER = "an earlier item, kept upstream"
 Source = Literal["inline", "url", "file", "upload"]
 
 
@@ -87,6 +89,11 @@ class Unseen(NamedTuple):
         """Whether it lies in the account of one upstream, so that another would not know it."""
         return self.what.endswith("kept upstream")
 
+    @property
+    def spoken(self) -> bool:
+        """Whether it is still to be said, on a socket: each message can be looked at when it comes."""
+        return self.what == SPOKEN
+
     def __str__(self) -> str:
         return f"{self.path}: {self.what}" if self.path else self.what
 
@@ -103,27 +110,27 @@ class Texts:
         self.images: list[Image] = []
         self.unseen: list[Unseen] = []
 
-    def fields(self, document: dict[str, Any], role: str = "user") -> None:
-        """All that stands in a request's top-level fields."""
+    def fields(self, document: dict[str, Any], role: str = "user", *, under: str = "") -> None:
+        """All that stands in a request's top-level fields, or in those of what stands `under` a path ("session.")."""
         for key, value in document.items():
-            kind = type(value)
+            kind, path = type(value), under + key
             if kind is str:
                 if key in SETTINGS:
                     continue
                 if key == "instructions":
-                    self.text(value, key, "system")
+                    self.text(value, path, "system")
                 elif key in ELSEWHERE or key in PICTURES:
-                    self._member(key, value, key, role)
+                    self._member(key, value, path, role)
                 else:
-                    self.text(value, key, role)
+                    self.text(value, path, role)
             elif kind is list or kind is dict:
                 if key in SETTINGS and kind is list and all(type(one) is str for one in value):
                     continue
                 if key == "metadata" or (key == "audio" and kind is dict):
                     continue
                 if key == "prompt" and kind is dict and "id" in value:  # a prompt stored upstream, and its variables
-                    self.unseen.append(Unseen("prompt", "a prompt, kept upstream"))
-                self._member(key, value, key, "system" if key in ("tools", "functions", "instructions") else role)
+                    self.unseen.append(Unseen(path, "a prompt, kept upstream"))
+                self._member(key, value, path, "system" if key in ("tools", "functions", "instructions") else role)
 
     def text(self, value: str, path: str, role: str) -> None:
         """One text."""
@@ -183,7 +190,7 @@ class Texts:
     def _item(self, value: dict[str, Any], sort: str, path: str, role: str) -> None:
         """Items and tools whose fields mean something of their own."""
         if sort == "item_reference":
-            self.unseen.append(Unseen(path, "an earlier item, kept upstream"))
+            self.unseen.append(Unseen(path, EARLIER))
         for key, one in value.items():
             if sort == "image_generation_call" and key == "result":
                 self.image(one, f"{path}.{key}")
@@ -202,7 +209,7 @@ class Texts:
             return
         elif key in PICTURES:
             self.image(value, path)
-        elif key in ELSEWHERE and value and (key != "audio" or "id" in value or "data" in value):
+        elif key in ELSEWHERE and value and (key != "audio" or kind is str or "id" in value or "data" in value):
             self.unseen.append(Unseen(path, ELSEWHERE[key]))
             if key == "file_id" and kind is str:
                 self.images.append(Image(path, "file", value))

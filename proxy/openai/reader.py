@@ -103,6 +103,11 @@ class Reader:
         """The offset before which nothing can become part of a member that holds an image."""
         return self._scanner.safe if self._scanner is not None else self._skipped
 
+    @property
+    def whole(self) -> int:
+        """The offset behind the last event that has come whole; 0 where it is no stream."""
+        return self._scanner.whole if self._scanner is not None else 0
+
     def plain(self, data: bytes) -> Iterable[bytes]:
         """The next bytes without their coding, in steps that are to be given to `scan` one by one."""
         if self._inflater is None:

@@ -82,6 +82,11 @@ class Scanner:
         held = walk if meaning is None else meaning if walk is None else min(walk, meaning)
         return self.offset if held is None else held
 
+    @property
+    def whole(self) -> int:
+        """The offset behind the last event that has come whole; 0 where it is no stream."""
+        return self._lines.whole if self._lines is not None else 0
+
     def feed(self, chunk: bytes | bytearray | memoryview) -> list[Event]:
         """Look at the next bytes; what there is to say of images."""
         events = self._meaning.fresh()
@@ -141,6 +146,7 @@ class Scanner:
             return
         if len(self._head) < len(_DONE):
             self._head += data[at : min(end, at + len(_DONE) - len(self._head))]
+        self._meaning.event = self.whole
         self._walk.feed(data, at, end, base)
 
     def event(self, name: str) -> None:

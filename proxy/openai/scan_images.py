@@ -53,6 +53,7 @@ class Image:
     bad: str | None = None  # why it can't be read, as far as it was
     canonical: bool | None = None  # the bytes in base64 are the text to the letter, so far; None: not decoded
     length: int = 0  # bytes decoded
+    event: int = 0  # where the event begins in which it stands
     null: int | None = None  # where a member `url` of the same object begins whose value is null
     declared: dict[str, Any] = field(default_factory=dict)  # what stands beside it: output_format, size, usage ...
 

@@ -73,6 +73,7 @@ class Meaning:
         self.facts = Facts()
         self.partials = 0
         self.pictures = 0
+        self.event = 0  # where the event begins that is being read
         self.events: list[Event] = []
         self._take = take
         self._frames: list[_Frame] = []
@@ -143,6 +144,7 @@ class Meaning:
         """A string that may hold an image begins."""
         self._sort = place.take
         image = Image(self.walk.path(), key, quote, index=self.walk.index(), null=self._frames[-1].null)
+        image.event = self.event
         self._taking = Taking(image, url=place.take == "url")
 
     def text(self, data: bytes, at: int, end: int, offset: int, escaped: bool) -> None:

@@ -19,7 +19,7 @@ class Hearing(Protocol):
 class Lines:
     """A stream of events. Comments, unknown fields and events without data are nothing."""
 
-    __slots__ = ("_after_cr", "_event", "_field", "_has_data", "_hear", "_in_value", "_name")
+    __slots__ = ("_after_cr", "_event", "_field", "_has_data", "_hear", "_in_value", "_name", "whole")
 
     def __init__(self, hear: Hearing) -> None:
         self._hear = hear
@@ -29,6 +29,7 @@ class Lines:
         self._name = b""
         self._event = b""
         self._has_data = False
+        self.whole = 0  # the offset behind the last empty line: what comes there begins anew
 
     @property
     def open(self) -> bool:
@@ -57,6 +58,8 @@ class Lines:
             if stop == end:
                 return
             self._after_cr = chunk[stop] == _CR
+            if not self._field and not self._in_value:
+                self.whole = base + stop + 1
             self._line()
             at = stop + 1
 

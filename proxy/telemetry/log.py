@@ -190,5 +190,6 @@ def _call(attempt: Attempt, exchange: Exchange, outcome: Outcome) -> dict[str, A
         "ms": round((ended - attempt.began) * 1000, 2) if attempt.began else None,
         "bytes": outcome.delivered if handed and not attempt.bytes else attempt.bytes,
         "billed": attempt.billed,
+        "withheld": attempt.withheld,
     }
     return {name: value for name, value in story.items() if value}

@@ -18,7 +18,7 @@ from yarl import URL
 from ..model.body import Bytes
 from ..model.errors import Rejected, UpstreamError
 from ..model.message import Headers, Request, Response
-from ..model.socket import Message, Socket
+from ..model.socket import Answer, Message, Socket
 from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end
 from .internals import Dialler
 from .internals_request import Upgrade
@@ -258,15 +258,21 @@ class _Carried:
             message = _message(await self._client.receive(), self._client)
             if message.kind == "close":
                 return message
-            await self._upstream.send(message)
+            try:
+                await self._upstream.send(message)
+            except Answer as answer:
+                await self._tell(answer.message)
 
     async def _outward(self) -> Message:
         while True:
             message = await self._upstream.receive()
             if message.kind == "close":
                 return message
-            self._heard(len(message.data))
-            await _send(self._client, message)
+            await self._tell(message)
+
+    async def _tell(self, message: Message) -> None:
+        self._heard(len(message.data))
+        await _send(self._client, message)
 
     async def _end_client(self, code: int, reason: bytes) -> None:
         await self._client.close(code=code, message=reason)

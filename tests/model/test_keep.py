@@ -305,6 +305,56 @@ async def test_a_break_that_nobody_waits_for_is_kept_quietly() -> None:
     await kept.aclose()
 
 
+@given(pieces=PIECES, memory=st.integers(0, 200), at=st.integers(0, 300), read=st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_a_pass_may_begin_anywhere(pieces: list[bytes], memory: int, at: int, read: bool) -> None:
+    async def run() -> None:
+        kept = Kept(Source(pieces), memory=memory, limit=10_000)
+        if read:
+            await whole(kept)
+        # Before all has come, and on the way from memory to the file, as well as afterwards.
+        found = await asyncio.gather(*(joined(kept.rest(start)) for start in (at, 0, at // 2)))
+        data = b"".join(pieces)
+        assert found == [data[at:], data, data[at // 2 :]]
+        assert await joined(Bytes(data).rest(at)) == data[at:]
+        await kept.aclose()
+        with pytest.raises(BodyConsumed, match="closed"):
+            await joined(kept.rest(at))
+
+    asyncio.run(run())
+
+
+async def joined(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+@pytest.mark.parametrize("memory", [0, 100])
+async def test_what_is_lent_is_read_after_it_was_closed(memory: int) -> None:
+    source = Source([b"aaaa", b"bbbb"])
+    kept = source.keep(memory=memory, limit=100)
+    async with source.lent():
+        await whole(kept)
+        async with kept.lent():
+            await source.aclose()
+            assert await whole(kept) == b"aaaabbbb"
+        assert await whole(kept) == b"aaaabbbb" and source.kept is None
+    with pytest.raises(BodyConsumed, match="closed"):
+        await whole(kept)
+    async with Source([]).lent(), Bytes(b"x").lent():
+        pass
+
+
+async def test_what_has_not_come_yet_is_not_lent() -> None:
+    source = Source([b"aaaa", b"bbbb"], gated=True)
+    kept = source.keep(memory=100, limit=100)
+    async with kept.lent():
+        reader = asyncio.create_task(whole(kept))
+        await source.waiting.wait()
+        await kept.aclose()
+        with pytest.raises(BodyConsumed, match="closed"):
+            await reader
+
+
 async def test_closing_ends_the_pull_and_the_source_once() -> None:
     source = Source([b"a"], gated=True)
     kept = source.keep(memory=10, limit=100)

@@ -156,7 +156,7 @@ def by_hand() -> list[dict[str, Any]]:
     ):
         found.append(raw("browser", target, None, b"", expected, "GET"))
     sdp = {"kind": "realtime", "capability": "audio", "paid": True}
-    sdp["unseen"] = [["", "the body: it is neither JSON nor a form"]]
+    sdp["unseen"] = [["", "the body: it is neither JSON nor a form"], ["", "a conversation that does not pass here"]]
     found.append(raw("browser", "/v1/realtime/calls?model=m", "application/sdp", b"v=0", {**sdp, "model": "m"}))
     return found
 

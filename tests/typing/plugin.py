@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, assert_type
 
 from proxy.api import (
     CALLER,
     SEALED,
+    Answer,
     Body,
     Caller,
     Demand,
@@ -20,6 +21,7 @@ from proxy.api import (
     FetchFailed,
     FetchRefused,
     Forward,
+    Given,
     Headers,
     Image,
     Means,
@@ -35,17 +37,28 @@ from proxy.api import (
     Remote,
     Request,
     Response,
+    Said,
     Secret,
     Services,
+    Sights,
     Size,
     Slot,
     Text,
+    Unreadable,
     Used,
     Vault,
+    View,
     demand,
+    given,
+    name_in,
     operation,
     parts,
+    pieces_of,
+    refused,
+    responded,
+    said,
     spoken,
+    standing,
     used,
     with_field,
     without_field,
@@ -74,6 +87,8 @@ class Everything(Plugin):
         services.log.info("opened", at=services.clock.now())
         self.upstreams = services.upstreams
         self.remote: Remote = services.remote
+        self.sights: Sights = services.sights
+        assert_type(self.sights.there, bool)
         self.vault: Vault = services.vault
         digest = await services.vault.digester("receipts")
         assert_type(digest(b"a prompt"), bytes)
@@ -117,7 +132,13 @@ class Everything(Plugin):
         assert_type(reading, Reading | None)
         if reading is not None and await reading.verdict() == "image" and reading.error is None:
             reading.images(Takes())
-        return response.through(self.upper, outward=self.said)
+        assert_type(name_in("https://a.test/files/x.png"), str | None)
+        if asked.images:
+            known = await given(standing(request.body), asked.images[0])
+            assert_type(known, Given)
+            assert_type(known.bad, str | None)
+            assert_type(await self.sights.views(pieces_of(standing(request.body), asked.images[0])), Sequence[View])
+        return response.through(self.upper, inward=self.asked, outward=self.said)
 
     async def upper(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
@@ -136,6 +157,18 @@ class Everything(Plugin):
         except FetchRefused as error:
             assert_type(error.host, str)
         return b""
+
+    async def asked(self, message: Message) -> Message:
+        try:
+            told = await said(message.data, "realtime")
+            assert_type(told, Said)
+            assert_type(told.unseen[0].spoken, bool)
+        except Rejected as error:
+            raise Answer(Message("text", refused(error, "realtime"))) from error
+        except Unreadable as error:
+            assert_type(error.why, str)
+        assert_type(responded(message.data), str | None)
+        return message
 
     async def said(self, message: Message) -> Message | None:
         return None if message.kind == "ping" else message
@@ -164,6 +197,7 @@ class Takes:
 
     async def begun(self, picture: Picture) -> None:
         assert_type(picture.start, int)
+        assert_type(picture.event, int)
 
     async def piece(self, picture: Picture, data: bytes) -> None:
         assert_type(picture.url, str | None)
@@ -183,6 +217,28 @@ class Sometimes(Plugin):
     @property
     def reads(self) -> tuple[str, ...]:
         return ("images", "usage") if self.deep else ("usage",)
+
+
+class Judges(Plugin):
+    """Holds answers, and looks at them where they come in."""
+
+    reads = ("images",)
+
+    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
+        exchange.inspect(self.inspected)
+        response = await exchange.hold(forward, request, until=self.judged(request))
+        assert_type(response, Response)
+        return response
+
+    async def judged(self, request: Request) -> None:
+        raise Rejected("No.")
+
+    async def inspected(self, response: Response) -> Response:
+        if response.reading is not None:
+            assert_type(response.reading.whole, int)
+        if response.attempt is not None:
+            response.attempt.withheld = True
+        return response
 
 
 assert_type(Everything(word="x", token=Secret("y")).pause, float)

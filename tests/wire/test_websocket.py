@@ -14,7 +14,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerH
 
 from proxy.model.errors import Rejected
 from proxy.model.message import Response
-from proxy.model.socket import Message
+from proxy.model.socket import Answer, Message
 from proxy.testkit import RawClient, ScriptedUpstream, Served, serve
 
 from .authority import Authority
@@ -285,6 +285,32 @@ async def test_a_plugin_sees_and_changes_messages_both_ways() -> None:
         for word in ("drop", "hide", "show"):
             await client.send_str(word)
         assert (await client.receive()).data == "<show>"
+
+
+async def test_a_plugin_answers_the_client_and_the_socket_goes_on() -> None:
+    async def outside(exchange, request, forward) -> Response:
+        async def outward(message: Message) -> Message | None:
+            return None if message.data == b"hide" else Message(message.kind, message.data + b">")
+
+        return (await forward(request)).through(outward=outward)
+
+    async def inside(exchange, request, forward) -> Response:
+        async def inward(message: Message) -> Message:
+            if message.data != b"on":
+                raise Answer(Message("text", message.data))
+            return message
+
+        return (await forward(request)).through(inward=inward)
+
+    for layers, expected in (((inside,), ["no", "hide", "on"]), ((outside, inside), ["no>", "on>"])):
+        async with upstream(echo) as url, serve(config(url, *layers)) as served:
+            async with connected(served) as client:
+                for word in ("no", "hide", "on"):
+                    await client.send_str(word)
+                assert [(await client.receive()).data for _ in expected] == expected
+                await client.close()
+            # What a plugin says is counted like all else that a client is sent.
+            assert (await served.ended(1))[0]["bytes_out"] == sum(map(len, expected))
 
 
 async def test_a_key_among_the_subprotocols_stays_here_where_a_credential_is_translated() -> None:
