@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ from .cache import Cache
 from .check import Check
 from .hook import Hook
 from .judge import Judge
-from .matter import matter
+from .matter import looked, matter
 from .outputs import Outputs
 from .rules import Rules
 from .rules import check as check_rules
@@ -105,24 +106,39 @@ class Moderation(Plugin):
         asked = await operation(request, prefix=exchange.prefix)
         if asked.kind == "moderation":
             return await forward(request)  # whoever asks that wants a verdict, not a refusal
-        check = Check(self, exchange, _about(exchange, asked))
+        caller = exchange.get(CALLER)
+        owner = None if caller is None else caller.id
+        check = Check(self, exchange, _about(exchange.id, caller, asked))
         exchange.on_finish(check.ended)
         if self.outputs:
-            exchange.inspect(Outputs(self.services, check.passes))
-        what = await matter(request, asked, self.services, owner=_owner(exchange.get(CALLER)))
+            exchange.inspect(self._outputs(exchange, asked, check).inspect)
+        what = await matter(request, asked, self.services, owner)
         if not what:
             response = await forward(request)
         elif self.mode == "shadow":
-            self.services.spawn(check.aside(what), name="moderation-shadow")
+            lent = AsyncExitStack()
+            await lent.enter_async_context(request.body.lent())
+            self.services.spawn(check.aside(what, lent), name="moderation-shadow")
             response = await forward(request)
         elif self.timing == "parallel":
-            response = await exchange.hold(forward(request), until=check.passes(what))
+            response = await exchange.hold(forward, request, until=check.passes(what))
         else:
             await check.passes(what)
             response = await forward(request)
         if response.socket is not None:
-            return watched(response, asked.kind, check.passes)
+            return watched(response, asked.kind, check.passes, self.services, owner)
         return check.marked(response)
+
+    def _outputs(self, exchange: Exchange, asked: Operation, check: Check) -> Outputs:
+        services = self.services
+        return Outputs(
+            exchange,
+            check.passes,
+            partial(looked, services.sights),
+            services.remote,
+            kind=asked.kind,
+            several=asked.n > 1,
+        )
 
     def _backends(self, services: Services, digest: Callable[[bytes], bytes]) -> list[Backend]:
         backends: list[Backend] = []
@@ -134,13 +150,7 @@ class Moderation(Plugin):
         return backends
 
 
-def _about(exchange: Exchange, asked: Operation) -> About:
-    caller = exchange.get(CALLER)
+def _about(id: str, caller: Caller | None, asked: Operation) -> About:
     if caller is None:
-        return About(exchange.id, None, None, asked.kind, asked.model)
-    return About(exchange.id, caller.id, caller.group, asked.kind, asked.model)
-
-
-def _owner(caller: Caller | None) -> str | None:
-    """Whose pictures may be looked at in the place of their URLs."""
-    return None if caller is None else caller.id
+        return About(id, kind=asked.kind, model=asked.model)
+    return About(id, caller.id, caller.group, asked.kind, asked.model)

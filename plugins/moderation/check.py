@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from proxy.api import Exchange, Outcome, ProxyError, Response, Unseen
+from proxy.api import Exchange, Outcome, ProxyError, Response
 
 from .audit import Row, words
 from .refusal import not_seen, refused, unavailable
@@ -66,14 +67,10 @@ class Check:
             return "unseen", None
         return "blocked", not_seen(stage, verdict.unseen)
 
-    async def aside(self, matter: Matter) -> None:
-        """Judge it for the audit alone."""
-        try:
+    async def aside(self, matter: Matter, lent: AsyncExitStack) -> None:
+        """Judge it for the audit alone. The request may end meanwhile; what it lent is given back after."""
+        async with lent:
             await self.passes(matter)
-        except ProxyError as error:  # the request ended, and took its pictures along
-            verdict = Verdict(unseen=(Unseen("", "what was gone before it could be looked at"),))
-            self._note(self._hash, matter, "unseen", verdict)
-            self._plugin.services.log.info("moderation_shadow_lost", id=self._about.id, why=error.code)
 
     def marked(self, response: Response) -> Response:
         """The answer, which says where it went on although something was found, or not looked at."""

@@ -13,7 +13,7 @@ import orjson
 from proxy.api import Ahead, Body, Exchange, ProxyError, Reading, Remote, Response, sniff
 
 from .drawn import MEMORY, Views, Waiting
-from .pictures import Judge, Pictures, Refused, Spawn
+from .pictures import Judge, Pictures, Refused
 
 MOST = 2**40  # bytes of an answer: what the disk bears
 SMALL = 2**12  # bytes of a broken answer in which no picture is worth a look
@@ -24,11 +24,10 @@ _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,15})')
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The inspector of one exchange's answers: `exchange.inspect(Outputs(...).inspect)`, before it is forwarded.
+    """The inspector of one exchange's answers: `exchange.inspect(Outputs(...))`, before it is forwarded.
 
     `judge` raises the ProxyError that the client is to hear. `kind` is what the request asks, for the shape of an error
-    in a stream, and `several` whether for more than one picture. With `aside`, nothing waits: pictures are judged by
-    work that is started with it.
+    in a stream, and `several` whether for more than one picture.
     """
 
     exchange: Exchange
@@ -37,27 +36,21 @@ class Outputs:
     remote: Remote
     kind: str = ""
     several: bool = False
-    aside: Spawn | None = None
 
-    async def inspect(self, response: Response) -> Response:
+    async def __call__(self, response: Response) -> Response:
         """The answer, of which nothing that shows a picture goes on unjudged."""
         reading = response.reading
         if reading is None or response.body.now() == b"":
             return response
         media = (response.headers.get("Content-Type") or "text/plain").partition(";")[0].strip().lower()
         upstream = response.attempt.upstream if response.attempt is not None else None
-        pictures = Pictures(
-            self.judge, self.views, self.remote, upstream=upstream, several=self.several, aside=self.aside
-        )
+        pictures = Pictures(self.judge, self.views, self.remote, upstream=upstream, several=self.several)
         withheld = _Withheld(self, response, reading, pictures)
         if media.startswith("image/") or media == "application/octet-stream":
-            return response if self.aside is not None else await withheld.file(picture=media.startswith("image/"))
+            return await withheld.file(picture=media.startswith("image/"))
         if not (media.startswith("text/") or media == "application/json" or media.endswith("+json")):
             return response  # sound, video: nothing here could look at it
         reading.images(pictures)
-        if self.aside is not None:
-            self.exchange.on_finish(pictures.finished)
-            return response
         if media == "text/event-stream":
             return response.through(withheld.flow)
         return await withheld.whole(text=media.startswith("text/"))

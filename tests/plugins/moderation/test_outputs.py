@@ -553,7 +553,7 @@ async def test_a_judge_that_crashes_lets_nothing_out(headers: dict[str, str]) ->
     assert b"iVBOR" not in played.body
 
 
-# --- What it costs, and judging aside.
+# --- What it costs.
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -572,21 +572,6 @@ async def test_quota_keeps_what_was_drawn_and_withheld(stream: bool, down: bool)
     async with Stage(*plugins, upstream=upstream, facts=facts) as stage:
         await stage.play(ASK, json=QUESTION | {"stream": stream})
         assert (await counted(stage))["images"] == 1
-
-
-@pytest.mark.parametrize("headers", [JSON, SSE])
-async def test_judged_aside_nothing_waits(headers: dict[str, str]) -> None:
-    bench = Bench(waits=True)
-    datas = [picture(1), wrong(2)]
-    document = b"".join(map(completed, datas)) + partial(picture(3)) if headers is SSE else drawn(*datas)
-    async with Stage(
-        Watches(bench, aside=True), upstream=answer(body=document, headers=headers), crashes=True
-    ) as stage:
-        played = await stage.play(ASK, json=QUESTION | {"stream": headers is SSE})
-        assert played.body == document and played.status == 200
-        bench.decided.set()
-        await rounds()
-    assert sorted(data for _, data in bench.seen) == sorted([*datas, *([picture(3)] if headers is SSE else [])])
 
 
 # --- What waits.

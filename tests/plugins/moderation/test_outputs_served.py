@@ -67,7 +67,7 @@ class Pixels:
 
     async def layer(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         kind = (await operation(request)).kind
-        exchange.inspect(Outputs(exchange, self, self.look, self.services.remote, kind).inspect)
+        exchange.inspect(Outputs(exchange, self, self.look, self.services.remote, kind))
         return await forward(request)
 
 

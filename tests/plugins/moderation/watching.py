@@ -64,7 +64,6 @@ class Watches(Plugin):
     """Has the pictures of answers judged."""
 
     bench: Bench
-    aside: bool = False
     inside = ("quota",)
     reads = ("images",)
 
@@ -75,7 +74,6 @@ class Watches(Plugin):
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         asked = await operation(request)
-        spawn = self.services.spawn if self.aside else None
-        outputs = Outputs(exchange, self.bench, look, self.services.remote, asked.kind, asked.n > 1, spawn)
-        exchange.inspect(outputs.inspect)
+        outputs = Outputs(exchange, self.bench, look, self.services.remote, asked.kind, asked.n > 1)
+        exchange.inspect(outputs)
         return await forward(request)
