@@ -111,7 +111,7 @@ class Moderation(Plugin):
         check = Check(self, exchange, _about(exchange.id, caller, asked))
         exchange.on_finish(check.ended)
         if self.outputs:
-            exchange.inspect(self._outputs(exchange, asked, check).inspect)
+            exchange.inspect(self._outputs(exchange, asked, check))
         what = await matter(request, asked, self.services, owner)
         if not what:
             response = await forward(request)
