@@ -345,7 +345,7 @@ def _each_for_itself(requests: Sequence[Asked], records: dict[int, list[Record]]
         else:
             assert of and of[-1].fault, (one, of)
             # What may have been billed means more to a client than what another upstream said of its question.
-            doubt = any(record.fault in MAYBE for record in of)
+            doubt = any(record.billed or record.fault in MAYBE for record in of)
             assert (one.heard == "moderation_blocked") == (of[-1].fault == "moderation-blocked" and not doubt), (
                 one,
                 of,
