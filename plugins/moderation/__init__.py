@@ -24,6 +24,7 @@ from proxy.api import (
     operation,
 )
 
+from .again import Again, Past
 from .asking import OpenAI
 from .audit import Audit
 from .cache import Cache
@@ -90,8 +91,11 @@ class Moderation(Plugin):
             if self.rules:
                 rules = Rules(self.rules, services.clock, services.log)
                 await stack.enter_async_context(rules.running())
+            backends = self._backends(services, digest)
+            if any(backend.sees for backend in backends) and not services.sights.there:
+                services.log.warning("moderation_sees_no_pictures", why="pip install 'framegate[images]'")
             self.judge = Judge(
-                self._backends(services, digest),
+                backends,
                 rules=rules,
                 ask=self.ask,
                 thresholds=self.thresholds,
@@ -99,19 +103,24 @@ class Moderation(Plugin):
                 cache=Cache(services.clock, seconds=self.cache) if self.cache else None,
                 digest=digest,
             )
+            self._again = Again(Cache(services.clock, seconds=self.cache), digest) if self.cache else None
             yield
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         """Judge what is asked, hand it on or refuse it, and watch what comes back if that is wanted."""
+        caller = exchange.get(CALLER)
+        same = None if self._again is None else self._again.key(request, exchange.prefix)
+        if same is not None and self._again is not None and (past := self._again.get(same)) is not None:
+            about = _about(exchange.id, caller, past)
+            if await self.judge.passed(past.hash, about):
+                check = self._check(exchange, about, past.n)
+                check.hash = past.hash
+                return await forward(request)
         asked = await operation(request, prefix=exchange.prefix)
         if asked.kind == "moderation":
             return await forward(request)  # whoever asks that wants a verdict, not a refusal
-        caller = exchange.get(CALLER)
         owner = None if caller is None else caller.id
-        check = Check(self, exchange, _about(exchange.id, caller, asked))
-        exchange.on_finish(check.ended)
-        if self.outputs:
-            exchange.inspect(self._outputs(exchange, asked, check))
+        check = self._check(exchange, _about(exchange.id, caller, asked), asked.n)
         what = await matter(request, asked, self.services, owner)
         if not what:
             response = await forward(request)
@@ -125,20 +134,20 @@ class Moderation(Plugin):
         else:
             await check.passes(what)
             response = await forward(request)
+        if same is not None and self._again is not None and check.hash and not (what.pictures or what.unseen):
+            self._again.put(same, check.hash, asked)
         if response.socket is not None:
             return watched(response, asked.kind, check.passes, self.services, owner)
         return check.marked(response)
 
-    def _outputs(self, exchange: Exchange, asked: Operation, check: Check) -> Outputs:
-        services = self.services
-        return Outputs(
-            exchange,
-            check.passes,
-            partial(looked, services.sights),
-            services.remote,
-            kind=asked.kind,
-            several=asked.n > 1,
-        )
+    def _check(self, exchange: Exchange, about: About, n: int) -> Check:
+        check = Check(self, exchange, about)
+        exchange.on_finish(check.ended)
+        if self.outputs:
+            views = partial(looked, self.services.sights)
+            remote = self.services.remote
+            exchange.inspect(Outputs(exchange, check.passes, views, remote, kind=about.kind, several=n > 1))
+        return check
 
     def _backends(self, services: Services, digest: Callable[[bytes], bytes]) -> list[Backend]:
         backends: list[Backend] = []
@@ -150,7 +159,7 @@ class Moderation(Plugin):
         return backends
 
 
-def _about(id: str, caller: Caller | None, asked: Operation) -> About:
+def _about(id: str, caller: Caller | None, asked: Operation | Past) -> About:
     if caller is None:
         return About(id, kind=asked.kind, model=asked.model)
     return About(id, caller.id, caller.group, asked.kind, asked.model)

@@ -43,6 +43,7 @@ class OpenAI:
     ) -> None:
         self.name = upstream
         self.sees = not model.startswith(BLIND)
+        self.personal = False
         self._services = services
         self._model = model
         self._timeout = timeout

@@ -21,13 +21,14 @@ TOLD = ("flagged", "unseen", "unchecked")  # decisions of which an answer that w
 class Check:
     """All judgements of one exchange: of the question, of what is said on its socket, of the pictures in its answer."""
 
-    __slots__ = ("_about", "_exchange", "_hash", "_plugin", "_told")
+    __slots__ = ("_about", "_exchange", "_noted", "_plugin", "_told", "hash")
 
     def __init__(self, plugin: Moderation, exchange: Exchange, about: About) -> None:
         self._plugin = plugin
         self._exchange = exchange
         self._about = about
-        self._hash = b""
+        self.hash = b""  # of what was asked
+        self._noted: set[str] = set()  # what could not be seen, and was let through
         self._told: dict[Decision, tuple[str, ...]] = {}  # what the client is to hear of an answer that went on
 
     async def passes(self, matter: Matter) -> None:
@@ -35,7 +36,7 @@ class Check:
         plugin = self._plugin
         key = await plugin.judge.key(matter)
         if matter.stage == "input":
-            self._hash = key
+            self.hash = key
         if matter.unseen and plugin.mode == "block" and plugin.on_unseen == "refuse":
             verdict = Verdict(unseen=matter.unseen)  # no need to ask anybody
         else:
@@ -45,7 +46,8 @@ class Check:
         if not (verdict.categories or verdict.failed or verdict.unseen):
             return
         decision, error = await self._decided(key, matter.stage, verdict)
-        self._note(key, matter, decision, verdict)
+        if decision != "unseen" or self._news(verdict):
+            self._note(key, matter, decision, verdict)
         if error is not None and plugin.mode == "block":
             raise error
         if decision in TOLD:
@@ -72,6 +74,13 @@ class Check:
         async with lent:
             await self.passes(matter)
 
+    def _news(self, verdict: Verdict) -> bool:
+        """Whether anything of a sort can't be seen for the first time: speech comes in fifty pieces a second."""
+        sorts = {one.what for one in verdict.unseen}
+        news = not sorts <= self._noted
+        self._noted |= sorts
+        return news
+
     def marked(self, response: Response) -> Response:
         """The answer, which says where it went on although something was found, or not looked at."""
         if not self._told or response.socket is not None:
@@ -87,7 +96,7 @@ class Check:
         else:
             if outcome.response is None or outcome.response.reading is None:
                 return
-        self._plugin.audit.provider(outcome, self._row(self._hash, "input", "provider", Verdict()))
+        self._plugin.audit.provider(outcome, self._row(self.hash, "input", "provider", Verdict()))
 
     def _note(self, key: bytes, matter: Matter, decision: Decision, verdict: Verdict) -> None:
         prompt = words(matter) if self._plugin.keep_prompts else None

@@ -27,6 +27,7 @@ class Hook:
     """Asks an upstream that the operator wrote."""
 
     sees = True
+    personal = True
 
     def __init__(self, upstream: str, services: Services, *, timeout: float) -> None:
         self.name = upstream

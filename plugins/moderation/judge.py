@@ -47,6 +47,7 @@ class Judge:
         self._thresholds = thresholds or {}
         self._timeout = timeout
         self._cache = cache
+        self._personal = any(backend.personal for backend in backends)
         self._digest = digest
 
     async def key(self, matter: Matter) -> bytes:
@@ -66,15 +67,31 @@ class Judge:
 
     async def judge(self, key: bytes, matter: Matter, about: About) -> Verdict:
         """What all of them say, within the time. It never raises but when it is cancelled."""
-        if self._rules is not None:
-            await self._rules.look()
-            key += self._rules.version.encode()  # other rules, another verdict
-        if self._cache is not None and (known := self._cache.get(key)) is not None:
+        if self._cache is None:
+            return await self._asked(matter, about)
+        place = await self._place(key, about)
+        if (known := self._cache.get(place)) is not None:
             return known
         verdict = await self._asked(matter, about)
-        if self._cache is not None and not verdict.failed:
-            self._cache.put(key, verdict)
+        if not verdict.failed:
+            self._cache.put(place, verdict)
         return verdict
+
+    async def passed(self, key: bytes, about: About) -> bool:
+        """Whether that was judged a short while ago, and nothing was found."""
+        if self._cache is None:
+            return False
+        known = self._cache.get(await self._place(key, about))
+        return known is not None and not (known.categories or known.unseen)
+
+    async def _place(self, key: bytes, about: About) -> bytes:
+        """Where a verdict is kept: by other rules, or on somebody else where that matters, it may be another."""
+        if self._rules is not None:
+            await self._rules.look()
+            key += self._rules.version.encode()
+        if self._personal:
+            key += repr((about.caller, about.group, about.kind, about.model)).encode("utf-8", "surrogateescape")
+        return key
 
     async def _asked(self, matter: Matter, about: About) -> Verdict:
         if not (matter.texts or matter.pictures):

@@ -78,6 +78,7 @@ class Rules:
 
     name: ClassVar[str] = "rules"
     sees: ClassVar[bool] = False
+    personal: ClassVar[bool] = False
 
     def __init__(self, paths: Sequence[Path], clock: Clock, log: Log) -> None:
         self._paths = tuple(paths)

@@ -82,6 +82,10 @@ class Backend(Protocol):
     def sees(self) -> bool:
         """Whether it looks at pictures."""
 
+    @property
+    def personal(self) -> bool:
+        """Whether it matters to it who asks, for what and of which model: the same words may pass for another."""
+
     async def judge(self, matter: Matter, about: About) -> Scores:
         """Judge all of it. Raises Unavailable, and Unreadable for a picture that nobody can see."""
 

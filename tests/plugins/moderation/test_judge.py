@@ -29,7 +29,7 @@ class Said:
     """A backend that says what it is told to say."""
 
     def __init__(self, name: str, says: Scores | Exception | None, *, sees: bool = True) -> None:
-        self.name, self.says, self.sees = name, says, sees
+        self.name, self.says, self.sees, self.personal = name, says, sees, False
         self.version = "1"
         self.looked = 0
         self.asked: list[Matter] = []
