@@ -26,6 +26,7 @@ UPSTREAM = """\
     listen 127.0.0.1:{port} backlog=4096; root {folder}; default_type application/json;
     location = /v1/chat/completions {{ return 200 '{small}'; }}
     location = /v1/images/generations {{ error_page 405 =200 /$arg_bytes.json; return 405; }}
+    location = /v1/moderations {{ proxy_pass http://127.0.0.1:{slow}; }}
     location = /v1/broken {{ return 500 '{{}}'; }}
   }}
 }}
@@ -66,11 +67,11 @@ def program() -> str:
     raise RigError(MISSING)
 
 
-def upstream(folder: Path, port: int, images: tuple[int, ...]) -> Command:
-    """An upstream that answers from memory and from files that it has open."""
+def upstream(folder: Path, port: int, images: tuple[int, ...], slow: int) -> Command:
+    """An upstream that answers from memory and from files that it has open; the slow one judges for it."""
     for size in images:
         _folder(folder).joinpath(f"{size}.json").write_bytes(bodies.image_answer(size))
-    return _command(_folder(folder), COMMON + UPSTREAM, port=port, small=bodies.SMALL_ANSWER.decode())
+    return _command(_folder(folder), COMMON + UPSTREAM, port=port, slow=slow, small=bodies.SMALL_ANSWER.decode())
 
 
 def proxy(folder: Path, port: int, upstream: int) -> Command:

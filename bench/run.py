@@ -36,7 +36,7 @@ def ground(scale: Scale) -> Iterator[Ground]:
         try:
             fast, slow = free_port(), free_port()
             ready = FIRST.raw({"Connection": "close"})
-            upstream = nginx.upstream(rig.scratch / "upstream", fast, IMAGES)
+            upstream = nginx.upstream(rig.scratch / "upstream", fast, IMAGES, slow)
             with (
                 rig.started(upstream, fast, ready, proxy=False),
                 rig.started(_streaming(slow), slow, ready, proxy=False),

@@ -67,8 +67,9 @@ def rounds(*samples: dict[str, float], failures: tuple[str, ...] = ()) -> Rounds
 def test_a_run_has_every_figure_and_ratios_of_its_own_rounds(needs: Callable[[str], str]) -> None:
     needs("nginx")
     needs("wrk")
+    images = next(row for row in framegate.FRAMEGATE if row.name == "images")
     plan: catalogue.Plan = [
-        (catalogue.SMALL, [DIRECT, others.LOW, framegate.KEYS]),
+        (catalogue.SMALL, [DIRECT, others.LOW, framegate.KEYS, images]),
         (catalogue.EVENTS, [DIRECT, framegate.KEYS]),
     ]
     with ground(TINY) as rig:
@@ -107,13 +108,15 @@ def test_a_proxy_that_does_not_start_is_void_in_its_own_words(needs: Callable[[s
     assert "no bed for me" in str(found["mute"]["void"])
 
 
-@pytest.mark.parametrize("plugin", ["keys", "bench.look:Look"])
-def test_one_plugin_can_be_asked_for_alone(needs: Callable[[str], str], plugin: str) -> None:
+@pytest.mark.parametrize(
+    ("plugin", "settings"), [("keys", ""), ("bench.look:Look", ""), ("moderation", 'upstream = "bench"')]
+)
+def test_one_plugin_can_be_asked_for_alone(needs: Callable[[str], str], plugin: str, settings: str) -> None:
     # Seen with `keys`: its caller sent another key than the row knew, so `make bench PLUGIN=keys` heard 401s.
     needs("nginx")
     needs("wrk")
     with ground(TINY) as rig:
-        rows = framegate.with_and_without(plugin, "")
+        rows = framegate.with_and_without(plugin, settings)
         found = concluded(measured(rig, Start("start", "to the first answer"), rows, 1, lambda said: None))
     assert [(name, row["void"]) for name, row in found.items()] == [("without", None), ("with", None)]
 

@@ -11,7 +11,7 @@ from ..rig import ROOT, Command, python
 from . import Row, Site
 
 # The chain that an image route has by default. A plugin that joins it joins here, and its rows appear.
-IMAGE_CHAIN: tuple[str, ...] = ("keys", "quota", "rehost", "failover")
+IMAGE_CHAIN: tuple[str, ...] = ("keys", "quota", "moderation", "rehost", "failover")
 PLAIN = ("keys",)  # while the image chain equals this, it has no row of its own
 
 KEY = f"sk-bench-{secrets.token_hex(20)}"
@@ -73,6 +73,8 @@ def row(
 
 # As many as nobody can ask for: what is measured is the counting.
 QUOTA = '[plugins.quota]\nlimits = { requests = "100M / 1m", concurrent = 100000 }\n'
+# Asked once: what is measured is a verdict that is known.
+MODERATION = '[plugins.moderation]\nupstream = "bench"\n'
 LOOK = '[plugins.look]\nuse = "bench.look:Look"\n'
 
 EMPTY = row("empty", "Framegate, `chain = []`, the caller's own key", (), translated=False)
@@ -87,8 +89,8 @@ FRAMEGATE = (
     row("empty, uvloop", "on uvloop, an extra", (), translated=False, loop="uvloop"),
     row("keys, uvloop", "on uvloop, an extra", PLAIN, loop="uvloop"),
     row("looked, uvloop", "on uvloop, an extra", ("keys", "look"), loop="uvloop", tables=LOOK),
-    row("images", f"the default image chain: {', '.join(IMAGE_CHAIN)}", IMAGE_CHAIN, tables=QUOTA),
-    row("images, log", "the same with a log line each", IMAGE_CHAIN, exchanges=True, tables=QUOTA),
+    row("images", f"the default image chain: {', '.join(IMAGE_CHAIN)}", IMAGE_CHAIN, tables=QUOTA + MODERATION),
+    row("images, log", "the same with a log line each", IMAGE_CHAIN, exchanges=True, tables=QUOTA + MODERATION),
 )
 
 

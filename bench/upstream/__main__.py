@@ -1,11 +1,11 @@
-"""An upstream that streams events, holds questions, and counts what is uploaded: `python -m bench.upstream PORT`."""
+"""An upstream that streams events, holds questions, judges, and counts uploads: `python -m bench.upstream PORT`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from urllib.parse import parse_qsl, urlsplit
 
@@ -63,6 +63,8 @@ class Answering(asyncio.Protocol):
         elif "pictures" in query:
             events = bodies.picture_events(int(query["pictures"]), int(query["size"]))
             self._task = asyncio.ensure_future(self._stream(events, 0))
+        elif self._path.endswith("/moderations"):
+            self._say(bodies.verdict(_judged(self._reader.kept, self._reader.size)))
         elif self._path.endswith("/edits"):
             seen = {
                 "size": self._reader.size,
@@ -92,6 +94,12 @@ class Answering(asyncio.Protocol):
 def _target(line: bytes) -> tuple[str, dict[str, str]]:
     parts = urlsplit(line.split(b" ")[1].decode())
     return parts.path, dict(parse_qsl(parts.query))
+
+
+def _judged(body: bytes, size: int) -> Sequence[object]:
+    """What is to be judged; a picture's body is longer than what is kept of it, and has one result."""
+    asked = json.loads(body)["input"] if len(body) == size else ()
+    return [asked] if isinstance(asked, str) else asked
 
 
 async def _serve(port: int) -> None:
