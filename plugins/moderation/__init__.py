@@ -113,14 +113,14 @@ class Moderation(Plugin):
         if same is not None and self._again is not None and (past := self._again.get(same)) is not None:
             about = _about(exchange.id, caller, past)
             if await self.judge.passed(past.hash, about):
-                check = self._check(exchange, about, past.n)
+                check = self._check(exchange, about)
                 check.hash = past.hash
-                return await forward(request)
+                return await forward(request)  # to a POST no socket comes
         asked = await operation(request, prefix=exchange.prefix)
         if asked.kind == "moderation":
             return await forward(request)  # whoever asks that wants a verdict, not a refusal
         owner = None if caller is None else caller.id
-        check = self._check(exchange, _about(exchange.id, caller, asked), asked.n)
+        check = self._check(exchange, _about(exchange.id, caller, asked))
         what = await matter(request, asked, self.services, owner)
         if not what:
             response = await forward(request)
@@ -140,13 +140,13 @@ class Moderation(Plugin):
             return watched(response, asked.kind, check.passes, self.services, owner)
         return check.marked(response)
 
-    def _check(self, exchange: Exchange, about: About, n: int) -> Check:
+    def _check(self, exchange: Exchange, about: About) -> Check:
         check = Check(self, exchange, about)
         exchange.on_finish(check.ended)
         if self.outputs:
             views = partial(looked, self.services.sights)
             remote = self.services.remote
-            exchange.inspect(Outputs(exchange, check.passes, views, remote, kind=about.kind, several=n > 1))
+            exchange.inspect(Outputs(exchange, check.passes, views, remote, kind=about.kind))
         return check
 
     def _backends(self, services: Services, digest: Callable[[bytes], bytes]) -> list[Backend]:

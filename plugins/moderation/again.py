@@ -18,7 +18,6 @@ class Past(NamedTuple):
     hash: bytes  # of what was judged
     kind: str
     model: str | None
-    n: int
 
 
 class Again:
@@ -31,9 +30,9 @@ class Again:
         self._digest = digest
 
     def key(self, request: Request, prefix: str) -> bytes | None:
-        """What it is known by; None where its body is long, or still on its way."""
+        """What it is known by; None where its body is long or still on its way, or where a socket may come of it."""
         data = request.body.now()
-        if not data or len(data) > SMALL:
+        if request.method != "POST" or not data or len(data) > SMALL:
             return None
         named = request.headers.getall
         how = (request.method, request.target, prefix, named("content-type"), named("content-encoding"))
@@ -45,4 +44,4 @@ class Again:
 
     def put(self, key: bytes, hash: bytes, asked: Operation) -> None:
         """It was read, and all of it could be seen."""
-        self._known.put(key, Past(hash, asked.kind, asked.model, asked.n))
+        self._known.put(key, Past(hash, asked.kind, asked.model))

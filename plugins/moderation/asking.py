@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,10 +68,12 @@ class OpenAI:
                 pictures[key] = sight
         if texts or pictures:
             due = self._services.clock.now() + self._timeout
+            # Before the backend is asked: that decoding takes its time is no fault of its.
+            shown = await together([sight.views for sight in pictures.values()], at_once=AT_ONCE)
             jobs: list[Callable[[], Awaitable[Judged]]] = [
                 partial(self._of_texts, batch, due) for batch in batches(texts)
             ]
-            jobs += [partial(self._of_picture, key, sight, due) for key, sight in pictures.items()]
+            jobs += [partial(self._of_picture, key, views, due) for key, views in zip(pictures, shown, strict=True)]
             with self._breaker.asking():
                 for found in await together(jobs, at_once=AT_ONCE):
                     judged |= found
@@ -102,12 +104,11 @@ class OpenAI:
         results = await self._results(orjson.dumps({"model": self._model, "input": given}), len(given), due)
         return self._found(dict(zip(batch, results, strict=True)))
 
-    async def _of_picture(self, key: bytes, sight: Sight, due: float) -> Judged:
+    async def _of_picture(self, key: bytes, views: Sequence[View], due: float) -> Judged:
         """Each view is a call of its own: one picture is all that a call may hold.
 
         Of a picture that shows nothing, nothing is said; who gave it knows why.
         """
-        views = await sight.views()
         found = [(await self._results(await self._shown(view), 1, due))[0] for view in views]
         return self._found({key: highest(found)}) if found else {}
 

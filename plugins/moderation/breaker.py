@@ -16,8 +16,12 @@ PAUSE = 10.0  # seconds
 JITTER = 0.25  # of the pause, at most, on top of it: processes that failed together do not come back together
 
 
-class Crowded(Unavailable):
-    """Our own line before the backend is full: nothing is wrong with the backend, and nothing was asked."""
+class Blameless(Unavailable):
+    """There is no verdict, and nothing is wrong with the backend: of the next question it may be judged well."""
+
+
+class Crowded(Blameless):
+    """Our own line before the backend is full, or before what looks at pictures: nothing was asked."""
 
 
 class Breaker:
@@ -49,7 +53,7 @@ class Breaker:
         began = self._clock.now()
         try:
             yield
-        except Crowded:
+        except Blameless:
             raise
         except Unavailable as error:
             self._failed(error.why, probe=probe)

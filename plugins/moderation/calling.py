@@ -20,7 +20,7 @@ from proxy.api import (
     UpstreamError,
 )
 
-from .breaker import Crowded
+from .breaker import Blameless, Crowded
 from .verdict import Unavailable
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ T = TypeVar("T")
 LONGEST = 2**20  # bytes of an answer; thirty-two results of OpenAI's are 60 KB
 PAUSE = 0.2  # seconds before it is asked again, where it does not say how long it wants to be left alone
 MAY_PASS = ("rate_limit", "failure", "ambiguous")  # failures that may be over in a moment
+OURS = ("invalid", "safety")  # that lie in what was asked: nobody may switch a judge off by asking oddly
 # No client's header crosses: these are all there are, but for the upstream's own.
 HEADERS = Headers.of(content_type="application/json", accept="application/json", accept_encoding="identity")
 
@@ -105,6 +106,8 @@ async def _refused(services: Services, upstream: str, response: Response) -> Una
     if failure is None:
         return Unavailable(f"answered {status}")
     why = f"answered {status} ({failure.told.code})" if failure.told.code else f"answered {status}"
+    if failure.kind in OURS:
+        return Blameless(why)
     return _MayPass(why, failure.retry_after) if failure.kind in MAY_PASS else Unavailable(why)
 
 

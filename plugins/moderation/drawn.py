@@ -23,11 +23,12 @@ Views = Callable[[bytes | IO[bytes]], Awaitable[Sequence[View]]]
 class Drawn:
     """A picture of an answer; a Sight once all of it has come. It is as large in memory as `MEMORY` allows."""
 
-    def __init__(self, path: str, views: Views, *, begin: int = 0, number: int | None = None) -> None:
+    def __init__(self, path: str, views: Views, *, begin: int = 0) -> None:
         self.path = path
         self.begin = begin  # where the event begins that holds it
-        self.number = number  # of a partial one
         self.unseen: str | None = None  # why nobody can look at it
+        self.judging: asyncio.Task[None] | None = None  # of a partial one
+        self.good = False  # the judge has said so
         self.passed = False
         self.size = 0
         self._make = views

@@ -37,13 +37,14 @@ class Hook:
 
     async def judge(self, matter: Matter, about: About) -> Scores:
         """Judge all of it in one question. Raises Unavailable and Unreadable."""
+        due = self._services.clock.now() + self._timeout
+        # Before the hook is asked: that decoding takes its time is no fault of its.
+        shown = await together([sight.views for sight in matter.pictures], at_once=AT_ONCE)
+        images = [(sight.path, view) for sight, all in zip(matter.pictures, shown, strict=True) for view in all]
+        if sum(len(view.data) for _, view in images) > MOST:
+            raise Unreadable(f"its pictures together are over {MOST // 2**20} MB")
+        question = await written(matter, about, images)
         with self._breaker.asking():
-            due = self._services.clock.now() + self._timeout
-            shown = await together([sight.views for sight in matter.pictures], at_once=AT_ONCE)
-            images = [(sight.path, view) for sight, all in zip(matter.pictures, shown, strict=True) for view in all]
-            if sum(len(view.data) for _, view in images) > MOST:
-                raise Unreadable(f"its pictures together are over {MOST // 2**20} MB")
-            question = await written(matter, about, images)
             return verdict(await ask(self._services, self.name, TARGET, question, due=due))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol
 
-from proxy.api import Unseen
+from proxy.api import ProxyError, Unseen
 
 from .cache import Cache
 from .verdict import About, Backend, Matter, Scores, Sight, Unavailable, Unreadable, Verdict, View
@@ -109,6 +109,9 @@ class Judge:
             except (Unavailable, Unreadable) as error:
                 failed.append(f"{backend.name}: {error.why}")
                 return False
+            except ProxyError as error:  # a fault of the house's, on the way to a verdict
+                failed.append(f"{backend.name}: {error.code}")
+                return False
             found.append((backend.name, scores))
             watched = watched or backend.sees
             return True
@@ -146,9 +149,12 @@ class Judge:
         if len(self._backends) == 1:  # no task for a single one
             await ask(self._backends[0])
             return
-        async with asyncio.TaskGroup() as group:
-            for backend in self._backends:
-                group.create_task(ask(backend))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for backend in self._backends:
+                    group.create_task(ask(backend))
+        except BaseExceptionGroup as crashed:
+            raise crashed.exceptions[0] from None
 
     async def _first(self, one: Callable[[Backend], Awaitable[bool]], waiting: list[str], failed: list[str]) -> None:
         """Ask one after another, until one has answered; what failed before that does not matter then."""

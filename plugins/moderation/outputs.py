@@ -27,7 +27,7 @@ class Outputs:
     """The inspector of one exchange's answers: `exchange.inspect(Outputs(...))`, before it is forwarded.
 
     `judge` raises the ProxyError that the client is to hear. `kind` is what the request asks, for the shape of an error
-    in a stream, and `several` whether for more than one picture.
+    in a stream.
     """
 
     exchange: Exchange
@@ -35,7 +35,6 @@ class Outputs:
     views: Views
     remote: Remote
     kind: str = ""
-    several: bool = False
 
     async def __call__(self, response: Response) -> Response:
         """The answer, of which nothing that shows a picture goes on unjudged."""
@@ -44,7 +43,7 @@ class Outputs:
             return response
         media = (response.headers.get("Content-Type") or "text/plain").partition(";")[0].strip().lower()
         upstream = response.attempt.upstream if response.attempt is not None else None
-        pictures = Pictures(self.judge, self.views, self.remote, upstream=upstream, several=self.several)
+        pictures = Pictures(self.judge, self.views, self.remote, upstream=upstream)
         withheld = _Withheld(self, response, reading, pictures)
         if media.startswith("image/") or media == "application/octet-stream":
             return await withheld.file(picture=media.startswith("image/"))

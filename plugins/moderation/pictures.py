@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from proxy.api import FetchFailed, FetchRefused, Picture, ProxyError, Remote, Unseen
 
@@ -35,13 +36,11 @@ class Pictures:
         remote: Remote,
         *,
         upstream: str | None,
-        several: bool = False,
     ) -> None:
         self._judge = judge
         self._views = views
         self._remote = remote
         self._upstream = upstream
-        self._several = several
         self._coming: dict[Picture, Drawn] = {}  # not settled
         self._unpassed: deque[Drawn] = deque()
         self._partials: dict[str | int | None, list[Drawn]] = {}  # settled, by what tells whose they are
@@ -60,7 +59,7 @@ class Pictures:
 
     async def begun(self, picture: Picture) -> None:
         """It waits from here on."""
-        drawn = Drawn(picture.path, self._views, begin=picture.event, number=picture.partial)
+        drawn = Drawn(picture.path, self._views, begin=picture.event)
         if len(self._all) >= MANY:
             drawn.give_up(f"a picture behind {MANY} others")
         self._coming[picture] = drawn
@@ -77,9 +76,9 @@ class Pictures:
     async def settled(self, picture: Picture) -> None:
         """Now it is known what it is: have it judged, or let it wait for the picture that it is a part of."""
         drawn = self._coming.pop(picture)
-        drawn.number = picture.partial
         if picture.kind == "other" and picture.sniffed is None:
-            self._pass(drawn)
+            drawn.passed = True
+            drawn.close()
             return
         if picture.form == "text":
             drawn.give_up("a picture in a data: URI that is not base64")
@@ -93,34 +92,42 @@ class Pictures:
         whose = picture.index if picture.item is None else picture.item
         if picture.kind == "partial":
             self._partials.setdefault(whose, []).append(drawn)
-            return
-        group = self._partials.pop(whose, [])
-        numbers = {one.number for one in group}
-        # Of several at once, where nothing tells whose they are, one may belong to a picture that is yet to come.
-        mixed = len(numbers) < len(group) or (self._several and whose is None)
-        self._start(drawn, group, url=picture.url, each=mixed)
+            drawn.judging = self._begin(self._judged(drawn))
+        else:
+            self._begin(self._final(drawn, self._partials.pop(whose, ()), picture.url))
 
     # --- Judging.
 
-    def _start(self, drawn: Drawn, group: Sequence[Drawn] = (), *, url: str | None = None, each: bool = False) -> None:
-        """Have it judged, and with `each` its partial ones too; they all pass together."""
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         if self._over:
-            return
-        work = self._work(drawn, group, url, each=each)
-        self._judging.add(asyncio.get_running_loop().create_task(work, name="judge-output"))
+            work.close()
+            return None
+        task = asyncio.get_running_loop().create_task(work, name="judge-output")
+        self._judging.add(task)
+        return task
 
-    async def _work(self, drawn: Drawn, group: Sequence[Drawn], url: str | None, *, each: bool) -> None:
+    async def _judged(self, drawn: Drawn, url: str | None = None) -> None:
+        """Have it judged, and no more. Raises what the judge raises."""
+        async with self._room:
+            if url is not None:
+                await self._fetch(drawn, url)
+            drawn.good = await self._good(drawn)
+
+    async def _final(self, drawn: Drawn, partials: Sequence[Drawn], url: str | None) -> None:
+        """Have it judged; it passes together with its partial ones, which were judged as they came."""
         try:
-            async with self._room:
-                if url is not None:
-                    await self._fetch(drawn, url)
-                for one in (*group, drawn) if each else (drawn,):
-                    if not await self._good(one):
-                        return
-            for one in (*group, drawn):
-                self._pass(one)
+            await self._judged(drawn, url)
         finally:
-            for one in (*group, drawn):
+            drawn.close()
+        await self._pass((*partials, drawn))
+
+    async def _pass(self, group: Sequence[Drawn]) -> None:
+        """Let them go on, once all of them have been found good."""
+        if waiting := [one.judging for one in group if one.judging is not None]:
+            await asyncio.wait(waiting)
+        if all(one.good for one in group):
+            for one in group:
+                one.passed = True
                 one.close()
 
     async def _good(self, drawn: Drawn) -> bool:
@@ -150,13 +157,9 @@ class Pictures:
     def _end(self) -> None:
         """The answer has ended, and with it all hope for the final picture of partial ones."""
         for drawn in self._last:
-            self._start(drawn)
-        for *group, last in self._partials.values():
-            self._start(last, group, each=True)
-
-    def _pass(self, drawn: Drawn) -> None:
-        drawn.passed = True
-        drawn.close()
+            self._begin(self._final(drawn, (), None))
+        for group in self._partials.values():
+            self._begin(self._pass(group))
 
     def fallen(self) -> None:
         """Look what was judged meanwhile. Raises Refused."""
@@ -180,7 +183,7 @@ class Pictures:
             drawn.add(piece)
             if drawn.unseen is not None:
                 break
-        self._start(drawn)
+        self._begin(self._final(drawn, (), None))
         await asyncio.wait(self._judging)
         self.fallen()
 

@@ -48,6 +48,7 @@ FOREIGN = frozenset(("other", "files", "realtime"))  # whose bodies may be of an
 FORMS = frozenset(("generate", "edit", "variation", "audio")) | FOREIGN  # which may come as multipart
 _AZURE = re.compile(r"/openai/(?:deployments/([^/]+)/|v1/|(?!v1/|deployments/))")
 _NAMES = ("model", "deployment")
+_READ = frozenset(("prompt", "messages", "input", "instructions", "image", "images", "mask", "text"))
 
 
 class Asked(NamedTuple):
@@ -70,6 +71,8 @@ def asked(request: Request, prefix: str) -> Asked:
                 if _kind(request.method, reading, prefix)[0] != "other":
                     raise Rejected("The path can be read in two ways; write it as it is documented.")
     named = _models(query) if query else {}
+    if query and request.method == "POST":
+        _asks(query)
     models = [Model((name,), model, place="query") for name, model in named.items()]
     if deployment is not None:
         models.append(Model(("deployment",), deployment, place="path"))
@@ -129,6 +132,13 @@ def _kind(method: str, path: str, prefix: str) -> tuple[Kind, str | None]:
     if method == "GET" and rest in SOCKETS:
         return SOCKETS[rest], deployment
     return FOLDERS.get(rest.partition("/")[0], "other"), deployment
+
+
+def _asks(query: str) -> None:
+    """Refuse what is to be read by a model in a query: OpenAI does not look there, and others may."""
+    for name, _ in parse_qsl(query, keep_blank_values=True):
+        if name.partition("[")[0].strip().lower() in _READ:
+            raise Rejected(f"The query holds {short(name)}, which belongs into the body.", param=name[:64])
 
 
 def _models(query: str) -> dict[str, str]:

@@ -92,7 +92,7 @@ def test_a_module_beside_the_config_never_stands_in_for_an_installed_one(
 def test_says_what_there_is_when_a_name_is_unknown(install: Install) -> None:
     install("stamps", stamp=f"{__name__}:Stamp")
     assert why("stmap") == "no such plugin 'stmap'; did you mean 'stamp'?"
-    assert why("other") == "no such plugin 'other'; there are failover, keys, quota, rehost, stamp"
+    assert why("other") == "no such plugin 'other'; there are failover, keys, moderation, quota, rehost, stamp"
 
 
 @pytest.mark.parametrize(

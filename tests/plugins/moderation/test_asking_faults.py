@@ -154,9 +154,7 @@ async def test_cancelled_anywhere_it_leaves_nothing_open(where: str) -> None:
         pictures = [Slow("image", [b"x"])] if where == "view" else []
         judging = asyncio.ensure_future(backend(stage.services).judge(matter("a", pictures=pictures), ABOUT))
         before = len(stage.clock.watchers)
-        await stage.reached()
-        if where == "view":
-            await there.wait()
+        await (there.wait() if where == "view" else stage.reached())
         while where == "pause" and len(stage.clock.watchers) == before:
             await asyncio.sleep(0)
         for _ in range(5):

@@ -217,10 +217,10 @@ async def test_a_question_in_pieces_is_asked_again_whole() -> None:
 
 
 async def test_a_hook_that_fails_is_left_alone_and_comes_back() -> None:
-    async with Stage(upstream=[*[answer(404)] * 5, ALLOW]) as stage:
+    async with Stage(upstream=[*[answer(401)] * 5, ALLOW]) as stage:
         asked = judge(stage)
         for _ in range(5):
-            with pytest.raises(Unavailable, match="answered 404"):
+            with pytest.raises(Unavailable, match="answered 401"):
                 await asked.judge(matter("a"), ABOUT)
         with pytest.raises(Unavailable, match="left alone after 5"):
             await asked.judge(matter("a"), ABOUT)

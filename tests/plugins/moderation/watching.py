@@ -74,6 +74,6 @@ class Watches(Plugin):
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         asked = await operation(request)
-        outputs = Outputs(exchange, self.bench, look, self.services.remote, asked.kind, asked.n > 1)
+        outputs = Outputs(exchange, self.bench, look, self.services.remote, asked.kind)
         exchange.inspect(outputs)
         return await forward(request)
