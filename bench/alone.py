@@ -7,7 +7,7 @@ import subprocess
 
 from . import load
 from .catalogue import IMAGES, SMALL
-from .figures import Spread, differences
+from .figures import Spread, differences, ratios
 from .rig import RigError
 from .rows import framegate
 from .run import Say, measured
@@ -21,16 +21,19 @@ UNKNOWN = "perf is not installed: apt-get install linux-perf"
 def compared(ground: Ground, plugin: str, settings: str, say: Say) -> str:
     """The plugin's price for a small request and for an image: the same chain with and without it, round by round."""
     rows = framegate.with_and_without(plugin, settings)
-    lines = [f"{rows[1].what} beside {rows[0].what}, {ground.scale.rounds} rounds"]
+    rounds = 2 * ground.scale.rounds + 1  # a difference of two wanders more than either
+    lines = [f"{rows[1].what} beside {rows[0].what}, {rounds} rounds"]
     for workload in (SMALL, image(IMAGES[0], 32)):
-        found = measured(ground, workload, rows, ground.scale.rounds, say)
+        found = measured(ground, workload, rows, rounds, say)
         if failures := [f"{name}: {rounds.void}" for name, rounds in found.items() if rounds.void]:
             raise RigError("void: " + "; ".join(failures))
         price = Spread.of(differences(found["with"], found["without"], "cpu_us"))
         before = Spread.of(found["without"].values("cpu_us"))
+        share = Spread.of([ratio - 1 for ratio in ratios(found["with"], found["without"], "cpu_us")])
         lines.append(
             f"  {workload.name}: {price.median:+.1f} µs of CPU a request "
-            f"({price.least:+.1f}..{price.most:+.1f}), on top of {before.median:.1f}"
+            f"({price.least:+.1f}..{price.most:+.1f}), on top of {before.median:.1f}; "
+            f"that is {share.median:+.2f} x ({share.least:+.2f}..{share.most:+.2f})"
         )
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from plugins.moderation.asking import OpenAI
+from plugins.moderation.breaker import FAILURES
 from plugins.moderation.cache import Cache
 from plugins.moderation.verdict import Scores, Unavailable
 from proxy.api import UpstreamError
@@ -162,6 +163,29 @@ async def test_cancelled_anywhere_it_leaves_nothing_open(where: str) -> None:
         judging.cancel()
         with pytest.raises(asyncio.CancelledError):
             await judging
+
+
+async def test_that_pictures_take_long_to_decode_is_no_fault_of_its() -> None:
+    # Seen: six flat pictures of 40 million pixels, and everybody's prompts went by unjudged for ten seconds.
+    there, never = asyncio.Event(), asyncio.Event()
+
+    class Slow(Seen):
+        async def views(self) -> Any:
+            there.set()
+            await never.wait()
+
+    async with Stage(upstream=harmless) as stage:
+        judge = backend(stage.services)
+        for _ in range(FAILURES + 1):
+            judging = asyncio.ensure_future(judge.judge(matter("a", pictures=[Slow("image", [b"x"])]), ABOUT))
+            await there.wait()
+            there.clear()
+            stage.clock.turn(60)
+            judging.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await judging
+        await judge.judge(matter("a"), ABOUT)
+    assert len(stage.asked) == 1
 
 
 # --- over real sockets, what upstreams really do

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from plugins.moderation.judge import Judge
 from plugins.moderation.verdict import About, Matter, Scores
@@ -14,9 +13,7 @@ from proxy.api import ProxyError, Text
 from proxy.testkit import Call, RawClient, ScriptedUpstream
 from tests.wire.test_websocket import upstream as there
 
-from .asking import FORM, field, file, uploaded
-from .house import ANN, CHAT, EDIT, GENERATE, RESPOND, blocked, moderating
-from .pictures import written
+from .house import ANN, CHAT, GENERATE, RESPOND, blocked, moderating
 from .test_backend_faults import RESULT, answering
 from .test_frames import BAD, Heard, said
 from .test_frames import FINE as SETTING
@@ -88,14 +85,6 @@ async def test_an_error_of_ours_is_a_verdict_that_failed_however_many_judge(coun
     matter = Matter("input", (Text("prompt", "a fox", "user"),))
     verdict = await judge.judge(await judge.key(matter), matter, About("x"))
     assert verdict.failed == tuple(f"judge-{n}: service_unavailable" for n in range(count))
-
-
-async def test_pictures_that_take_long_to_decode_switch_the_judge_off_for_nobody() -> None:
-    heavy = [written(Image.new("RGB", (6300, 6300 - n), (n, 0, 0))) for n in range(6)]
-    async with moderating('on_error = "allow"\ntimeout = "300ms"') as house:
-        for data in heavy:
-            await house.ask(EDIT, uploaded(file("image", data), field("prompt", "a fox")), FORM)
-        assert blocked(await house.ask(GENERATE, {"prompt": "a fox, flag:violence."}))
 
 
 SHAKE = (
