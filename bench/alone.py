@@ -21,7 +21,7 @@ UNKNOWN = "perf is not installed: apt-get install linux-perf"
 def compared(ground: Ground, plugin: str, settings: str, say: Say) -> str:
     """The plugin's price for a small request and for an image: the same chain with and without it, round by round."""
     rows = framegate.with_and_without(plugin, settings)
-    rounds = 2 * ground.scale.rounds + 1  # a difference of two wanders more than either
+    rounds = 2 * ground.scale.rounds - 1  # a difference of two wanders more than either
     lines = [f"{rows[1].what} beside {rows[0].what}, {rounds} rounds"]
     for workload in (SMALL, image(IMAGES[0], 32)):
         found = measured(ground, workload, rows, rounds, say)

@@ -25,7 +25,7 @@ from proxy.testkit import TurnedClock
 from .conftest import FILE
 from .desk import ROOT, Say
 
-ROUNDS, TOGETHER = 8, 3  # 24 kills; of three at work at once, two are killed wherever they happen to be
+TOGETHER = 3  # at work at once, of which two are killed wherever they happen to be
 MANY = 100_000
 FINDS = 100_000
 KILLED = """
@@ -49,10 +49,10 @@ def loaded(config: Path) -> State:
     return State(read, {}, TurnedClock())
 
 
-def killed(config: Path) -> Iterator[str]:
+def killed(config: Path, rounds: int) -> Iterator[str]:
     """The keys that were printed by processes until they were killed."""
     words = [sys.executable, "-c", KILLED, str(config)]
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         crew = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(TOGETHER)]
         for process in crew:
             assert process.stdout is not None
@@ -66,11 +66,12 @@ def killed(config: Path) -> Iterator[str]:
             yield from rest.splitlines(keepends=True)
 
 
+@pytest.mark.parametrize("rounds", [3, pytest.param(8, marks=pytest.mark.long)])
 def test_a_process_that_is_killed_leaves_no_half_key(
-    say: Say, config: Path, capsys: pytest.CaptureFixture[str]
+    say: Say, config: Path, rounds: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    printed = [line.strip() for line in killed(config)]
-    assert len(printed) >= ROUNDS * TOGETHER and all(map(FORM.fullmatch, printed))
+    printed = [line.strip() for line in killed(config, rounds)]
+    assert len(printed) >= rounds * TOGETHER and all(map(FORM.fullmatch, printed))
 
     async def look() -> tuple[list[Caller], list[StoredKey]]:
         state = loaded(config)
@@ -90,7 +91,7 @@ def test_a_process_that_is_killed_leaves_no_half_key(
     assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     db.close()
     with capsys.disabled():
-        print(f"\n{ROUNDS * TOGETHER} kills: {len(printed)} keys printed, {len(records)} stored, all whole")
+        print(f"\n{rounds * TOGETHER} kills: {len(printed)} keys printed, {len(records)} stored, all whole")
 
 
 async def filled(state: State) -> None:
