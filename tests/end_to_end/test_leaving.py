@@ -17,7 +17,7 @@ from proxy.testkit import Call, RawClient, ScriptedUpstream, Served, serve
 from ..plugins_for_tests import told
 from .process import opened
 
-CLIENTS, AT_ONCE = 2000, 200
+AT_ONCE = 200
 STAGES = ("head", "upload", "waiting", "answer")  # where a client leaves; as many at each
 SIZE = 200_000
 CLOSING = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
@@ -120,8 +120,9 @@ async def warm(served: Served) -> None:
         assert (await client.ask(b"GET /v1/warm HTTP/1.1\r\nHost: me\r\n\r\n")).status == 200
 
 
-async def test_of_two_thousand_clients_that_leave_nothing_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("clients", [500, pytest.param(2000, marks=pytest.mark.long)])
+async def test_of_many_clients_that_leave_nothing_stays(
+    clients: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = Crowd(tmp_path)
     async with ScriptedUpstream(script=crowd.script) as upstream, serve(config(upstream, crowd)) as served:
@@ -132,17 +133,17 @@ async def test_of_two_thousand_clients_that_leave_nothing_stays(
         tasks, files = asyncio.all_tasks(), Counter(opened())
         crowd.begun.clear(), crowd.finished.clear(), crowd.outcomes.clear()
 
-        numbers = iter(range(CLIENTS))
+        numbers = iter(range(clients))
 
         async def some() -> None:
             for number in numbers:
                 await crowd.client(served.port, number)
 
         await asyncio.gather(*[some() for _ in range(AT_ONCE)])
-        await served.ended(CLIENTS + 1)
+        await served.ended(clients + 1)
 
-        assert await until(lambda: crowd.finished.total() == CLIENTS)
-        assert len(crowd.begun) == len(crowd.finished) == CLIENTS
+        assert await until(lambda: crowd.finished.total() == clients)
+        assert len(crowd.begun) == len(crowd.finished) == clients
         assert set(crowd.finished.values()) == {1}, "a finisher ran twice"
         assert not any(outcome.complete for outcome in crowd.outcomes)
         assert all(outcome.left for outcome in crowd.outcomes)
@@ -154,7 +155,7 @@ async def test_of_two_thousand_clients_that_leave_nothing_stays(
         assert opened(tmp_path) == list(tmp_path.iterdir()) == []
         await warm(served)
     print(
-        f"{CLIENTS} clients left; up to {crowd.spooled} bodies lay in files at once; {upstream.connections} connections"
+        f"{clients} clients left; up to {crowd.spooled} bodies lay in files at once; {upstream.connections} connections"
     )
 
 
