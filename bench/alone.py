@@ -10,6 +10,7 @@ from .catalogue import IMAGES, SMALL
 from .figures import Spread, differences, ratios
 from .rig import RigError
 from .rows import framegate
+from .rows.others import LOW
 from .run import Say, measured
 from .workloads import Ground, image
 
@@ -19,21 +20,25 @@ UNKNOWN = "perf is not installed: apt-get install linux-perf"
 
 
 def compared(ground: Ground, plugin: str, settings: str, say: Say) -> str:
-    """The plugin's price for a small request and for an image: the same chain with and without it, round by round."""
-    rows = framegate.with_and_without(plugin, settings)
+    """The plugin's price for a small request and for an image: the same chain with and without it, round by round.
+
+    Microseconds are the machine's; as a share of what the floor `low` takes in the same round they can be compared.
+    """
+    without, whole = framegate.with_and_without(plugin, settings)
     rounds = 2 * ground.scale.rounds - 1  # a difference of two wanders more than either
-    lines = [f"{rows[1].what} beside {rows[0].what}, {rounds} rounds"]
+    lines = [f"{whole.what} beside {without.what}, {rounds} rounds"]
     for workload in (SMALL, image(IMAGES[0], 32)):
-        found = measured(ground, workload, rows, rounds, say)
+        found = measured(ground, workload, (LOW, without, whole), rounds, say)
         if failures := [f"{name}: {rounds.void}" for name, rounds in found.items() if rounds.void]:
             raise RigError("void: " + "; ".join(failures))
         price = Spread.of(differences(found["with"], found["without"], "cpu_us"))
         before = Spread.of(found["without"].values("cpu_us"))
-        share = Spread.of([ratio - 1 for ratio in ratios(found["with"], found["without"], "cpu_us")])
+        dearer, cheaper = (ratios(found[name], found["low"], "cpu_us") for name in ("with", "without"))
+        share = Spread.of([a - b for a, b in zip(dearer, cheaper, strict=True)])
         lines.append(
             f"  {workload.name}: {price.median:+.1f} µs of CPU a request "
             f"({price.least:+.1f}..{price.most:+.1f}), on top of {before.median:.1f}; "
-            f"that is {share.median:+.2f} x ({share.least:+.2f}..{share.most:+.2f})"
+            f"that is {share.median:+.2f} x low ({share.least:+.2f}..{share.most:+.2f})"
         )
     return "\n".join(lines)
 
