@@ -18,7 +18,7 @@ TOGETHER = 64  # that are asked of the store in one step: it works on them for a
 # A step costs the same whatever is asked in it. So what was used waits for the next claim, that many seconds at the
 # most; and claims wait for each other, the longer the more is held: who asks alone is answered at once.
 LATER = 0.01
-APART, FARTHEST = 0.0003, 0.002  # seconds between two steps: for each claim that is held, and at the most
+APART, FARTHEST = 0.0003, 0.003  # seconds between two steps: for each claim that is held, and at the most
 PAUSE = 0.25  # seconds before a store that failed is asked again for what nobody waits for
 RENEW = LEASE / 4  # seconds between two signs of life
 BACKLOG = 100_000  # settlements that are kept while the store can't be asked; each is some hundred bytes

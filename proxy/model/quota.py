@@ -27,8 +27,7 @@ class Line(NamedTuple):
     until: int = 0  # milliseconds since 1970 until which the counter is wanted: the end of a calendar's period
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Take the amounts, all or none. The same id again changes nothing. With an empty id, only look."""
 
     id: str
@@ -36,8 +35,7 @@ class Claim:
     amounts: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     """End a claim: what was used stays counted where it was taken, and nothing else.
 
     The lines are those of the claim. A claim that nobody knows (its lease ran out, or the store lost it) is counted
