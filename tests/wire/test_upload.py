@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -320,6 +321,12 @@ async def test_a_broken_chunk_is_answered_once_with_400_and_a_close(broken: byte
         assert all(received.body is None for received in upstream.requests)
 
 
+def held_by_the_kernel() -> int:
+    """Bytes that its buffers may come to hold on the way to us and from us: half of a receiver's counts as overhead."""
+    reading, writing = (Path(f"/proc/sys/net/ipv4/tcp_{way}mem").read_text().split()[2] for way in "rw")
+    return 2 * (int(reading) // 2 + int(writing))
+
+
 @pytest.mark.parametrize("framing", ["counted", "chunked"])
 async def test_a_slow_upstream_stops_the_clients_upload(framing: str) -> None:
     go = asyncio.Event()
@@ -351,7 +358,7 @@ async def test_a_slow_upstream_stops_the_clients_upload(framing: str) -> None:
                 await asyncio.sleep(0.15)
                 if put == before and stopped.is_set():
                     break
-            assert put < 25 * MB
+            assert put < max(25 * MB, held_by_the_kernel() + 4 * MB) < size
             go.set()
             assert (await client.answer()).status == 200
             await pushing
