@@ -13,10 +13,8 @@ run: $(VENV)/.ready-run  ## Serve on 127.0.0.1:8080; without OPENAI_API_KEY the 
 demo: $(VENV)/.ready-run  ## One image request from end to end, offline.
 	$(BIN)/framegate demo
 
-# Three on two cores: a third of the time a test waits, for processes that it has started and for clocks.
-TESTERS ?= $(shell echo $$((($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) * 3 + 1) / 2)))
 test: $(VENV)/.ready-test  ## The whole suite; what a machine lacks is skipped in words.
-	$(BIN)/python -m pytest -m "not long" -n $(TESTERS) --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 4 --dist worksteal
 
 test-long: $(VENV)/.ready-test  ## What takes minutes.
 	$(BIN)/python -m pytest -m long
