@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,12 @@ def test_what_cannot_work_is_told_before_it_serves(tmp_path: Path, table: str, s
     path.write_text(f'[upstreams.openai]\nbase_url = "http://127.0.0.1:9/v1"\n[plugins.moderation]\n{table}\n')
     with pytest.raises(ConfigError, match=re.escape(said)):
         load(path, {})
+
+
+def test_the_page_names_every_setting_and_no_other() -> None:
+    page = (Path(__file__).parents[3] / "docs/moderation.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert table == [one.name for one in fields(Moderation)]
 
 
 def test_without_a_table_it_is_in_no_usual_chain(tmp_path: Path) -> None:
