@@ -12,7 +12,7 @@ from ..model.body import Body
 from ..model.errors import ClientLeft, ProxyError, UpstreamError
 from .chunks import LAST, write_chunk
 from .headers import LONGEST
-from .internals import EMPTY_PAYLOAD, StreamReader, response_parser
+from .internals import EMPTY_PAYLOAD, StreamReader, read_less, response_parser
 from .turn import Turn
 
 INF = float("inf")
@@ -120,6 +120,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It stands."""
+        read_less(transport)
         self.transport = transport  # type: ignore[assignment]
         self._pool.links.add(self)
 
