@@ -52,5 +52,5 @@ $(VENV)/.ready-test: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.ready-run
 
 $(VENV)/.ready-bench: $(VENV)/.made setup.cfg pyproject.toml constraints.txt
-	$(PIP) --editable '.[speed]'
+	$(PIP) --editable '.[speed,images]'
 	@touch $@

@@ -97,7 +97,7 @@ def plan(*, quick: bool, peers: Sequence[Row]) -> tuple[Plan, list[str]]:
     def named(*names: str) -> list[Row]:
         return [ours[name] for name in names if name in ours]
 
-    nginx, low, naive = others.NGINX, others.LOW, others.NAIVE
+    nginx, low, naive = others.NGINX, others.LOW, (others.NAIVE, others.SUMMED)
     floors = [DIRECT, nginx, low] if quick else [DIRECT, nginx, low, others.APP]
     passing = named("empty", "keys", "looked", "images", "empty, uvloop", "looked, uvloop")
     answering = [row for name, row in ours.items() if not name.startswith("looked")]
@@ -111,7 +111,7 @@ def plan(*, quick: bool, peers: Sequence[Row]) -> tuple[Plan, list[str]]:
     rehosting = named("images") if REHOST in framegate.IMAGE_CHAIN else []
     if not rehosting:
         left_out.append("Framegate among the rehosted: the plugin is not there yet")
-    found += [(rehosted(size, count), [naive, *rehosting]) for size, count in zip(IMAGES, (32, 8), strict=True)][
+    found += [(rehosted(size, count), [*naive, *rehosting]) for size, count in zip(IMAGES, (32, 8), strict=True)][
         : 1 if quick else 2
     ]
     kept = [row for row in files.FILES if not quick or "uvloop" not in row.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from aiohttp import web
 
 PORT, UPSTREAM, FOLDER = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 SESSION = web.AppKey("SESSION", aiohttp.ClientSession)
+SUMS = "sum" in sys.argv[4:]  # files are named by what is in them
 KEPT = 256  # files: the disk of a bench is no archive
 
 
@@ -29,17 +31,20 @@ async def handle(request: web.Request) -> web.Response:
     async with request.app[SESSION].post(url, headers=headers, data=body) as answer:
         document = json.loads(await answer.read())
     for item in document.get("data", ()):
-        name = f"{uuid4().hex}.png"
-        (FOLDER / name).write_bytes(base64.b64decode(item.pop("b64_json")))
+        picture = base64.b64decode(item.pop("b64_json"))
+        name = f"{hashlib.sha256(picture).hexdigest() if SUMS else uuid4().hex}.png"
+        (FOLDER / name).write_bytes(picture)
         item["url"] = f"http://127.0.0.1:{PORT}/files/{name}"
-        stored.append(name)
+        stored[name] = None
     while len(stored) > KEPT:
-        (FOLDER / stored.pop(0)).unlink()
+        oldest = next(iter(stored))
+        del stored[oldest]
+        (FOLDER / oldest).unlink()
     return web.Response(status=answer.status, text=json.dumps(document), content_type="application/json")
 
 
 if __name__ == "__main__":
-    stored: list[str] = []
+    stored: dict[str, None] = {}  # in the order in which they came
     FOLDER.mkdir(parents=True, exist_ok=True)
     app = web.Application(client_max_size=2**30)
     app.cleanup_ctx.append(session)

@@ -12,7 +12,8 @@ from ..model.errors import ProxyError
 from ..model.exchange import Exchange, Outcome
 from ..model.file import FileBody
 from ..model.message import Response
-from .headers import OUTWARD_FILTER, end_to_end, lines, one_chunk
+from .chunks import LAST, one_chunk, write_chunk
+from .headers import OUTWARD_FILTER, end_to_end, lines
 from .internals_server import Connection
 
 TOGETHER = 2**14  # a body up to this size is written in one piece with its head
@@ -114,7 +115,7 @@ class Delivery:
         else:
             await self._iterate(body, chunked=chunked)
         if chunked:
-            self._put(b"0\r\n\r\n")
+            self._put(LAST)
         await self._taken()
 
     async def _splice(self, pour: Pour, *, chunked: bool) -> None:
@@ -126,7 +127,10 @@ class Delivery:
                 exchange.left = exchange.left or exchange.keeps_going
                 return exchange.keeps_going  # work that keeps going is drained into nothing
             self.delivered += len(piece)
-            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            if chunked:
+                write_chunk(transport, piece)
+            else:
+                transport.write(piece)
             return not connection.writing_paused
 
         async def drained() -> None:
@@ -169,7 +173,7 @@ class Delivery:
             size += len(piece)
             if declared is not None and size > declared:
                 raise ProxyError("The answer went on after its end.")
-            self._put(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            self._put(piece, chunked=chunked)
             if not self._exchange.left:
                 self.delivered += len(piece)
             if self._connection.writing_paused:
@@ -177,10 +181,13 @@ class Delivery:
         if declared is not None and size != declared:
             raise ProxyError("The answer ended too early.")
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes, *, chunked: bool = False) -> None:
         transport = self._transport
         if transport is not None and not transport.is_closing():
-            transport.write(data)
+            if chunked:
+                write_chunk(transport, data)
+            else:
+                transport.write(data)
         elif not self._exchange.keeps_going:
             raise self._gone()
         else:

@@ -105,8 +105,3 @@ def lines(raw: RawHeaders, judge: Judged, length: bytes) -> tuple[list[bytes], b
         elif verdict == CONNECTION and pair[1] not in (b"keep-alive", b"close"):
             return lines(tuple(end_to_end(raw, judge)), judge, length)
     return out, unsaid
-
-
-def one_chunk(whole: bytes) -> bytes:
-    """A body that is all here, in chunks as its sender had it: a length that nobody declared is not made up."""
-    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole) if whole else b"0\r\n\r\n"

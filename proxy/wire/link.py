@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from ..model.body import Body
 from ..model.errors import ClientLeft, ProxyError, UpstreamError
+from .chunks import LAST, write_chunk
 from .headers import LONGEST
-from .internals import EMPTY_PAYLOAD, StreamReader, response_parser
+from .internals import EMPTY_PAYLOAD, StreamReader, read_less, response_parser
 from .turn import Turn
 
 INF = float("inf")
@@ -119,6 +120,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It stands."""
+        read_less(transport)
         self.transport = transport  # type: ignore[assignment]
         self._pool.links.add(self)
 
@@ -162,7 +164,7 @@ class Link(asyncio.Protocol):
                 if declared is not None and sent > declared:
                     raise ProxyError(f"A body of {declared} bytes went on after its end.")
                 if chunked:
-                    transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+                    write_chunk(transport, piece)
                 else:
                     transport.write(piece)
                 if self._writing_paused:
@@ -170,7 +172,7 @@ class Link(asyncio.Protocol):
             if declared is not None and sent < declared:
                 raise ProxyError(f"A body of {declared} bytes ended after {sent}.")
             if chunked and self.transport is not None:
-                self.transport.write(b"0\r\n\r\n")
+                self.transport.write(LAST)
             question.upload = None
             if not question.heard:
                 self.deadline = self._pool.now() + self._pool.first_byte_timeout

@@ -13,8 +13,9 @@ from ..model.body import EMPTY, Body, Bytes
 from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, Request, Response
 from ..model.services import Clock
+from .chunks import one_chunk
 from .dial import Address, P
-from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end, lines, one_chunk
+from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end, lines
 from .internals import EMPTY_PAYLOAD, StreamReader, whole
 from .line import Line
 from .link import INF, Link, Question

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
 import subprocess
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -120,10 +121,9 @@ async def test_nginx_reads_the_file_where_accel_says_so(needs: Callable[[str], s
     nginx = needs("nginx")
     page = (Path(__file__).parent.parent.parent / "docs/images.md").read_text()
     [locations] = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    async with house('accel = "/internal/"') as served:
+    async with house('accel = "/internal/"') as served, AsyncExitStack() as stack:
+        # A port that was free a moment ago may be another's by now, and a test's own folder has too long a name.
+        door = stack.enter_context(TemporaryDirectory(prefix="framegate-")) + "/nginx"
         told = await kept(served)
         drawn = await kept(served, halves())
         for _ in range(2):  # made, and found
@@ -140,34 +140,35 @@ async def test_nginx_reads_the_file_where_accel_says_so(needs: Callable[[str], s
             f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n"
             f"events {{}}\nhttp {{ access_log off; client_body_temp_path {tmp_path}/1; proxy_temp_path {tmp_path}/2;\n"
             f"fastcgi_temp_path {tmp_path}/3; uwsgi_temp_path {tmp_path}/4; scgi_temp_path {tmp_path}/5;\n"
-            f"server {{ listen 127.0.0.1:{port};\n{locations}}} }}\n"
+            f"server {{ listen unix:{door};\n{locations}}} }}\n"
         )
         process = await asyncio.create_subprocess_exec(nginx, "-p", tmp_path, "-c", tmp_path / "nginx.conf")
         try:
-            answer = await _through(port, told["path"])
+            answer = await _through(process, door, told["path"])
             assert (answer.status, answer.body) == (200, DATA), (tmp_path / "error.log").read_text()
             plain = {b"content-type", b"x-content-type-options", b"content-security-policy", b"content-disposition"}
             shown = {name.lower(): value for name, value in answer.headers}
             assert shown[b"content-type"] == b"image/png" and plain < set(shown) and b"x-accel-redirect" not in shown
             assert shown[b"cache-control"] == b"public, max-age=86400"
-            small = await _through(port, drawn["path"] + "?w=256")
+            small = await _through(process, door, drawn["path"] + "?w=256")
             assert seen(small.body).size == (256, 128) and small.get(b"content-type") == b"image/webp"
-            assert (await _through(port, place)).status == 404
-            part = await _through(port, told["path"], "Range: bytes=5-9")
+            assert (await _through(process, door, place)).status == 404
+            part = await _through(process, door, told["path"], "Range: bytes=5-9")
             assert (part.status, part.body) == (206, DATA[5:10])
             inside = f"/internal/blobs/{told['sha256'][:2]}/{told['sha256']}"
-            assert (await _through(port, inside)).status == 404
-            assert (await _through(port, "/files/" + "a" * 26 + ".png")).status == 404
+            assert (await _through(process, door, inside)).status == 404
+            assert (await _through(process, door, "/files/" + "a" * 26 + ".png")).status == 404
         finally:
             process.terminate()
             await process.wait()
 
 
-async def _through(port: int, target: str, *lines: str) -> Answer:
+async def _through(process: asyncio.subprocess.Process, door: str, target: str, *lines: str) -> Answer:
     while True:
+        assert process.returncode is None, "nginx has ended"
         try:
-            async with RawClient(port) as client:
+            async with RawClient(door) as client:
                 head = "".join([f"{line}\r\n" for line in (f"GET {target} HTTP/1.1", "Host: a", *lines)])
                 return await client.ask(f"{head}\r\n".encode())
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             await asyncio.sleep(0.01)
