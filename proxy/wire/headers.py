@@ -41,7 +41,6 @@ MEANT = INWARD | {
 }
 MEANT_PREFIXES = (b"x-forwarded-", b"x-framegate-", b"cf-", b"x-original-", b"x-rewrite-", b"x-admin-", b"x-internal-")
 
-LONGEST = 18  # digits of a length: from 2**63 on it is another number to some, and to aiohttp 2**64 - 1 is none at all
 KEEP, DROP, CONNECTION, LENGTH = 0, 1, 2, 3
 KEPT = (KEEP, LENGTH)
 

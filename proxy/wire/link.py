@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from ..model.body import Body
 from ..model.errors import ClientLeft, ProxyError, UpstreamError
 from .chunks import LAST, write_chunk
-from .headers import LONGEST
+from .framing import of_answer
 from .internals import EMPTY_PAYLOAD, StreamReader, read_less, response_parser
-from .turn import Turn
+from .question import Question
 
 INF = float("inf")
 
@@ -28,40 +28,6 @@ class Pool(Protocol):
     def now(self) -> float: ...
     def rest(self, link: Link) -> None: ...
     def lost(self, link: Link) -> None: ...
-
-
-class Question:
-    """One request on a link, from its first byte to the end of its answer.
-
-    It carries message and stream itself: a small answer may be complete, and its link in use again, before the task
-    that waits for it has run.
-    """
-
-    __slots__ = ("broken", "chunked", "head", "heard", "sent", "sink", "stream", "turn", "upload")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.head: tuple[Any, StreamReader] | None = None
-        self.broken: BaseException | None = None  # why there is no head
-        self.heard = False  # the answer's head has come
-        self.chunked = False  # and its body comes in chunks
-        self.sent = False  # bytes of the request may have reached the upstream
-        self.stream: StreamReader = EMPTY_PAYLOAD
-        self.upload: asyncio.Task[None] | None = None
-        # While nobody looks at the answer, its bytes go here the moment they come. False: enough for now.
-        self.sink: Callable[[bytes], bool] | None = None
-        self.turn: Turn | None = Turn(loop)  # who asked waits for the head, then for bytes, the end, a break
-
-    def wake(self) -> None:
-        """Tell who takes the answer that something has changed."""
-        turn, self.turn = self.turn, None
-        if turn is not None:
-            turn.later()
-
-    def run(self) -> None:
-        """Let who takes the answer go on at once: there are bytes. For callbacks of the loop, as their last act."""
-        turn, self.turn = self.turn, None
-        if turn is not None:
-            turn.take()
 
 
 class Link(asyncio.Protocol):
@@ -230,7 +196,7 @@ class Link(asyncio.Protocol):
             if question.heard:
                 self._last = True  # a second answer to one question: nobody gets it, and nothing more is asked here
                 break
-            if complaint := _complaint(message):
+            if complaint := of_answer(message):
                 self._fail(question, UpstreamError(complaint, sent=True))
                 return
             self._head(question, message, stream)
@@ -422,23 +388,3 @@ class Link(asyncio.Protocol):
             self._poll = select.poll()
             self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
         return bool(self._poll.poll(0))
-
-
-def _complaint(message: Any) -> str | None:
-    """Why an answer's framing can't be believed; None when it can. Both lengths at once is how answers are smuggled."""
-    if message.code == 101:
-        return "an upgrade that nobody asked for"
-    headers = message.headers
-    encoding = headers.get("Transfer-Encoding")
-    if encoding is not None:
-        if "Content-Length" in headers:
-            return "an answer with two lengths"
-        # llhttp takes `chunked` with a tab behind it for another coding, and would hand out the chunks' frames as body.
-        strange = encoding.strip().lower() != "chunked" or not message.chunked
-        if strange or len(headers.getall("Transfer-Encoding")) > 1:
-            return "an answer in a transfer coding that nobody asked for"
-    elif len(lengths := headers.getall("Content-Length", ())) > 1:
-        return "an answer with two lengths"
-    elif lengths and len(lengths[0]) > LONGEST:
-        return "an answer of a length that no body can have"
-    return None

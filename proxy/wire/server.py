@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from ..core.engine import Engine
 from ..core.render import render
@@ -14,13 +13,12 @@ from ..model.exchange import Client, Exchange
 from ..model.message import Headers, Request, Response
 from . import websocket
 from .delivery import Delivery, Gone
-from .headers import LONGEST
+from .framing import of_request
 from .internals import EMPTY_PAYLOAD, whole
 from .internals_request import CLOSED, KEPT, Incoming, Sent, Upgrade
 from .internals_server import INF, Connection, Listener
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-VERSIONS = ((1, 1), (1, 0))
 # Refused before there was a route: read differently by others, for a tunnel whose bytes may follow, or while we stop.
 DOUBTED = frozenset((400, 405, 503))
 
@@ -104,7 +102,7 @@ class Edge:
 
     async def _handle(self, incoming: Incoming | Upgrade) -> Sent | object:
         message, connection = incoming.message, incoming.connection
-        if complaint := _complaint(message):
+        if complaint := of_request(message):
             self._refuse(connection, Rejected(f"The request can't be read: {complaint}."))
             return CLOSED
         http11 = message.version == (1, 1)
@@ -190,21 +188,6 @@ class Edge:
         """Run the clocks of clients and of exchanges; times in seconds."""
         self.listener.sweep(header=header, body=body, stall=stall)
         self._engine.sweep()
-
-
-def _complaint(message: Any) -> str | None:
-    """Why a request can't be believed that the parser let pass; None when it can."""
-    if message.version not in VERSIONS:
-        return "it is neither HTTP/1.1 nor HTTP/1.0"
-    headers = message.headers
-    if "Transfer-Encoding" in headers and (
-        message.version != (1, 1) or [name.lower() for name in headers.getall("Transfer-Encoding")] != ["chunked"]
-    ):
-        # RFC 9112 §6.1: another server reads another body.
-        return "its transfer coding is not chunked alone, in HTTP/1.1"
-    if len(headers.get("Content-Length", "")) > LONGEST:
-        return "its length is not one that a body can have"
-    return None
 
 
 def _body(incoming: Incoming | Upgrade) -> Body:

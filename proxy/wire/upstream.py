@@ -18,7 +18,8 @@ from .dial import Address, P
 from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end, lines
 from .internals import EMPTY_PAYLOAD, StreamReader, whole
 from .line import Line
-from .link import INF, Link, Question
+from .link import INF, Link
+from .question import Question
 from .turn import Turn
 from .websocket import Sockets, wants_socket
 
