@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from . import bodies
 from .client import Answer, Question
@@ -40,6 +41,13 @@ SMALL = Hammered(
     len(bodies.SMALL_ANSWER),
     32,
     alone=True,
+)
+WORKERS = replace(
+    SMALL,
+    name="workers",
+    what="the same small questions on 64 connections; the proxy may use both cores, the load takes its share of them",
+    connections=64,
+    alone=False,
 )
 EVENTS = Asking(
     "SSE, 100 events",
@@ -91,7 +99,7 @@ def plan(*, quick: bool, peers: Sequence[Row]) -> tuple[Plan, list[str]]:
         left_out.append("rows 'images': the default image chain is still the same as 'keys'")
         ours = {name: row for name, row in ours.items() if not name.startswith("images")}
     if quick:
-        left_out.append("'app', uvloop, 8 MB pictures and 5,000 held requests: only in the full run")
+        left_out.append("'app', uvloop, 8 MB pictures, 5,000 held requests and two workers: only in the full run")
         ours = {name: row for name, row in ours.items() if "uvloop" not in name}
 
     def named(*names: str) -> list[Row]:
@@ -125,4 +133,6 @@ def plan(*, quick: bool, peers: Sequence[Row]) -> tuple[Plan, list[str]]:
         (Held("held", "requests that the upstream answers after a while, all in flight at once"), [low, *streaming]),
         (Start("start", "from nothing to the first answer"), [nginx, low, *streaming, *peers]),
     ]
+    if not quick:
+        found.append((WORKERS, list(framegate.WORKERS)))
     return found, left_out

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,13 +70,15 @@ class Rig:
 
     @contextmanager
     def started(
-        self, command: Command, port: int, question: bytes, *, proxy: bool, patience: float = 10.0
+        self, command: Command, port: int, question: bytes, *, cores: Collection[int], patience: float = 10.0
     ) -> Iterator[Started]:
-        """Run a server until the end of the block, which begins at its first 200. Raises RigError when none comes."""
+        """Run a server on these cores until the end of the block, which begins at its first 200.
+
+        Raises RigError when none comes.
+        """
         log = self.scratch / f"{port}.log"
         with log.open("wb") as output:
-            core = self.proxy_core if proxy else self.load_core
-            os.sched_setaffinity(0, {core})  # children inherit it, their threads too
+            os.sched_setaffinity(0, cores)  # children inherit it, their threads too
             began = time.perf_counter()
             try:
                 running = subprocess.Popen(

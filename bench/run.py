@@ -38,8 +38,8 @@ def ground(scale: Scale) -> Iterator[Ground]:
             ready = FIRST.raw({"Connection": "close"})
             upstream = nginx.upstream(rig.scratch / "upstream", fast, IMAGES, slow)
             with (
-                rig.started(upstream, fast, ready, proxy=False),
-                rig.started(_streaming(slow), slow, ready, proxy=False),
+                rig.started(upstream, fast, ready, cores={rig.load_core}),
+                rig.started(_streaming(slow), slow, ready, cores={rig.load_core}),
             ):
                 yield Ground(rig, fast, slow, scale)
         finally:

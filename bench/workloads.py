@@ -61,7 +61,8 @@ class Ground:
         port = free_port()
         site = Site(Path(mkdtemp(dir=self.rig.scratch)), port, upstream)
         first = FIRST.raw({**row.headers, "Connection": "close"})
-        with self.rig.started(row.command(site), port, first, proxy=True, patience=row.patience) as started:
+        cores = self.rig.cores if row.spread else {self.rig.proxy_core}
+        with self.rig.started(row.command(site), port, first, cores=cores, patience=row.patience) as started:
             yield port, started.process, started.seconds
 
 
@@ -81,11 +82,11 @@ class Workload(Protocol):
 
 
 class Meter:
-    """CPU and peak memory of one process between two moments."""
+    """CPU and peak memory of one process between two moments, and what others had of its core if it has one."""
 
-    def __init__(self, process: Process | None, core: int) -> None:
+    def __init__(self, process: Process | None, core: int | None) -> None:
         self._process, self._core = process, core
-        self._began, self._busy = time.perf_counter(), busy(core)
+        self._began, self._busy = time.perf_counter(), 0.0 if core is None else busy(core)
         if process is not None:
             self.resident = process.resident()
             process.forget_peak()
@@ -96,13 +97,12 @@ class Meter:
         if self._process is None:
             return {}
         cpu = self._process.cpu() - self._cpu
-        # Ticks are coarse, so a little less than nothing may come out.
-        foreign = max(0.0, busy(self._core) - self._busy - cpu) / (time.perf_counter() - self._began)
-        return {
-            "others": foreign * 100,
-            "cpu_us": cpu / max(1, requests) * 1e6,
-            "peak_mb": self._process.peak() / MB,
-        }
+        figures = {"cpu_us": cpu / max(1, requests) * 1e6, "peak_mb": self._process.peak() / MB}
+        if self._core is not None:
+            # Ticks are coarse, so a little less than nothing may come out.
+            foreign = max(0.0, busy(self._core) - self._busy - cpu) / (time.perf_counter() - self._began)
+            figures["others"] = foreign * 100
+        return figures
 
 
 Check = Callable[[Answer], str | None]
@@ -173,7 +173,7 @@ class Hammered:
                 load.run(port, self.question, wanted, connections=self.connections, seconds=scale.warm)
             else:
                 ask(port, raw, connections=self.connections, each=4)
-            meter = Meter(process, ground.rig.proxy_core)
+            meter = Meter(process, None if row.spread else ground.rig.proxy_core)
             if row.slow:
                 asked = ask(port, raw, connections=self.connections, each=scale.slow)
                 loaded = load.counted(asked, judged(asked, check))

@@ -71,11 +71,12 @@ def test_a_run_has_every_figure_and_ratios_of_its_own_rounds(needs: Callable[[st
     plan: catalogue.Plan = [
         (catalogue.SMALL, [DIRECT, others.LOW, framegate.KEYS, images]),
         (catalogue.EVENTS, [DIRECT, framegate.KEYS]),
+        (catalogue.WORKERS, list(framegate.WORKERS[1:])),
     ]
     with ground(TINY) as rig:
         result = json.loads(json.dumps(run(rig, plan, quick=True, left_out=["all else"], say=lambda words: None)))
     assert void(result) == []
-    small, events = (workload["rows"] for workload in result["workloads"])
+    small, events, workers = (workload["rows"] for workload in result["workloads"])
     for name in ("low", "keys"):
         assert {"cpu_us", "rps", "p50_ms", "p99_ms", "peak_mb", "added_ms"} <= set(small[name]["figures"])
         assert small[name]["figures"]["cpu_us"]["median"] > 5  # no proxy of Python's takes less
@@ -83,6 +84,8 @@ def test_a_run_has_every_figure_and_ratios_of_its_own_rounds(needs: Callable[[st
     seen = small["keys"]["figures"]["cpu_us"]["median"] / small["low"]["figures"]["cpu_us"]["median"]
     assert small["keys"]["x"]["low"]["cpu_us"]["median"] == pytest.approx(seen, rel=0.01)
     assert {"cpu_us", "later_ms", "peak_mb"} <= set(events["keys"]["figures"])
+    one, two = (row["figures"]["peak_mb"]["median"] for row in (small["keys"], workers["keys, 2 workers"]))
+    assert two > 2 * one  # two of them, and their supervisor
     judged = {goal["goal"]: goal for goal in result["goals"]}
     assert isinstance(judged["small JSON: keys, cpu_us <= 0.46 x low"]["passed"], bool)
     assert judged["held: keys, answered >= 5000"]["passed"] is None

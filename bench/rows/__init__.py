@@ -31,6 +31,7 @@ class Row:
     patience: float = 15.0  # seconds it may take to start
     slow: bool = False  # asked a fixed number of times: what wrk leaves unanswered at its end would count too much
     rewrites: bool = False  # it builds answers anew: what they say is compared, not their bytes
+    spread: bool = False  # it may run on every core, of which the load then takes its share
 
 
 DIRECT = Row("direct", "no proxy: the rig's own floor", None)

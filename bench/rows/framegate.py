@@ -21,6 +21,7 @@ CONFIG = """\
 [server]
 listen = "127.0.0.1:{port}"
 loop = "{loop}"
+workers = {workers}
 [upstreams.bench]
 base_url = "http://127.0.0.1:{upstream}/v1"
 {translated}
@@ -44,6 +45,8 @@ def row(
     loop: str = "asyncio",
     translated: bool = True,
     tables: str = "",
+    workers: int = 1,
+    spread: bool = False,
 ) -> Row:
     """A row of Framegate with that chain; `translated`: the upstream has a key of its own."""
 
@@ -54,6 +57,7 @@ def row(
                 port=site.port,
                 upstream=site.upstream,
                 loop=loop,
+                workers=workers,
                 translated='api_key = "env:BENCH_UPSTREAM_KEY"' if translated else "",
                 exchanges=str(exchanges).lower(),
                 chain=list(chain),
@@ -68,7 +72,7 @@ def row(
         }
         return Command(python("proxy", "serve", "--config", config), Path(ROOT), environ)
 
-    return Row(name, what, command, {"Authorization": f"Bearer {KEY}"})
+    return Row(name, what, command, {"Authorization": f"Bearer {KEY}"}, spread=spread)
 
 
 # As many as nobody can ask for: what is measured is the counting.
@@ -91,6 +95,11 @@ FRAMEGATE = (
     row("looked, uvloop", "on uvloop, an extra", ("keys", "look"), loop="uvloop", tables=LOOK),
     row("images", f"the default image chain: {', '.join(IMAGE_CHAIN)}", IMAGE_CHAIN, tables=QUOTA + MODERATION),
     row("images, log", "the same with a log line each", IMAGE_CHAIN, exchanges=True, tables=QUOTA + MODERATION),
+)
+
+WORKERS = tuple(
+    row(f"keys, {count} worker{'s'[: count - 1]}", "as keys, on both cores", PLAIN, workers=count, spread=True)
+    for count in (1, 2)
 )
 
 
