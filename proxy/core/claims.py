@@ -143,6 +143,8 @@ class Claims:
             self._waiting -= sum(waiting is not None for _, waiting in batch)
             self._due = bool(self._asked)
             batch = [one for one in batch if one[1] is None or not one[1].done()]
+            # What has ended goes first: it makes room for who asks, and what is alike stands together.
+            batch.sort(key=_waits)
             if batch and not await self._tally(batch):
                 if self._closing:
                     self._log.error("quota_not_settled", requests=len(self._asked))
@@ -211,6 +213,10 @@ class Claims:
         for _, future in waiting:
             if future is not None and not future.done():
                 future.set_exception(error)
+
+
+def _waits(one: Asked) -> bool:
+    return one[1] is not None
 
 
 def _back(asked: Claim | Settle) -> Settle:
