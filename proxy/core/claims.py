@@ -139,7 +139,7 @@ class Claims:
     def _overdue(self) -> None:
         """What nobody waits for has waited for long, unless the store was asked since. One timer serves many steps."""
         self._later = None
-        if not self._asked:
+        if self._closing or not self._asked:
             return
         more = LATER if self._failing else self._last + LATER - self._loop.time()
         if more > 0:
