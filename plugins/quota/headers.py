@@ -25,16 +25,16 @@ def told(bounds: Bounds, claimed: Claimed, wall: float) -> Told:
     for resource, places in bounds.places.items():
         if resource not in NAMES:
             continue
-        at, left = places[0], bounds.lines[places[0]].ceiling - claimed.levels[places[0]]
+        at, left = places[0], max(0, bounds.lines[places[0]].ceiling - claimed.levels[places[0]])
         for other in places[1:]:
-            nearer = bounds.lines[other].ceiling - claimed.levels[other]
-            if nearer < max(0, left):
+            nearer = max(0, bounds.lines[other].ceiling - claimed.levels[other])
+            if nearer < left:
                 at, left = other, nearer
         reset = claimed.resets[at]
         if reset < 0:  # a calendar's: the store does not know when its period ends
             reset = max(0, int((bounds.all[at].until - wall) * 1000))
         limit, remaining, resets = NAMES[resource]
-        found += ((limit, b"%d" % bounds.lines[at].ceiling), (remaining, b"%d" % max(0, left)), (resets, _reset(reset)))
+        found += ((limit, b"%d" % bounds.lines[at].ceiling), (remaining, b"%d" % left), (resets, _reset(reset)))
     return found
 
 

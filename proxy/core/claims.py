@@ -54,6 +54,7 @@ class Claims:
         self._failing = False
         self._closing = False
         self._loop: asyncio.AbstractEventLoop  # once begun: to ask which one is running is a system call each time
+        self._context = Context()  # of what outlives the request that happens to ask first
         self._woken: asyncio.Future[None] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._pulse: asyncio.Task[None] | None = None
@@ -88,7 +89,7 @@ class Claims:
         self._held -= 1
         self._asked.append((Settle(id, lines, used), None))
         if self._later is None:
-            self._later = self._loop.call_later(LATER, self._overdue)
+            self._later = self._loop.call_later(LATER, self._overdue, context=self._context)
 
     async def aclose(self) -> None:
         """Settle what is to be settled, within the time that a request would wait, and stop."""
@@ -104,10 +105,10 @@ class Claims:
     # --- the worker
 
     def _begin(self) -> None:
-        # In a context of their own: they outlive the request that happens to ask first.
-        self._loop, context = asyncio.get_running_loop(), Context()
-        self._worker = context.run(self._loop.create_task, self._work(), name="framegate-claims")
-        self._pulse = context.run(self._loop.create_task, self._beat(), name="framegate-lease")
+        self._loop = asyncio.get_running_loop()
+        begin = self._loop.create_task
+        self._worker = self._context.run(begin, self._work(), name="framegate-claims")
+        self._pulse = self._context.run(begin, self._beat(), name="framegate-lease")
 
     def _apart(self) -> float:
         """Seconds until the store may be asked again."""
@@ -123,7 +124,7 @@ class Claims:
         if apart <= 0:
             self._wake()
         elif self._alarm is None:
-            self._alarm = self._loop.call_later(apart, self._wake)
+            self._alarm = self._loop.call_later(apart, self._wake, context=self._context)
 
     def _wake(self) -> None:
         if self._alarm is not None:
@@ -143,7 +144,7 @@ class Claims:
             return
         more = LATER if self._failing else self._last + LATER - self._loop.time()
         if more > 0:
-            self._later = self._loop.call_later(more, self._overdue)
+            self._later = self._loop.call_later(more, self._overdue, context=self._context)
         else:
             self._now()
 

