@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from proxy.api import Bounds, Claimed, Headers, Resource, Response
 
@@ -20,21 +21,20 @@ Told = Sequence[tuple[bytes, bytes]]
 
 def told(bounds: Bounds, claimed: Claimed, wall: float) -> Told:
     """`x-ratelimit-*` for requests, images and tokens, as far as there are limits."""
-    nearest: dict[Resource, tuple[int, int, int]] = {}
-    for at, bound in enumerate(bounds.all):
-        resource = bound.resource
-        if resource in NAMES:
-            left = max(0, bound.line.ceiling - claimed.levels[at])
-            known = nearest.get(resource)
-            if known is None or left < known[1]:
-                reset = claimed.resets[at]
-                if reset < 0:  # a calendar's: the store does not know when its period ends
-                    reset = max(0, int((bound.until - wall) * 1000))
-                nearest[resource] = bound.line.ceiling, left, reset
     found: list[tuple[bytes, bytes]] = []
-    for resource, (ceiling, left, reset) in nearest.items():
+    for resource, places in bounds.places.items():
+        if resource not in NAMES:
+            continue
+        at, left = places[0], max(0, bounds.lines[places[0]].ceiling - claimed.levels[places[0]])
+        for other in places[1:]:
+            nearer = max(0, bounds.lines[other].ceiling - claimed.levels[other])
+            if nearer < left:
+                at, left = other, nearer
+        reset = claimed.resets[at]
+        if reset < 0:  # a calendar's: the store does not know when its period ends
+            reset = max(0, int((bounds.all[at].until - wall) * 1000))
         limit, remaining, resets = NAMES[resource]
-        found += ((limit, b"%d" % ceiling), (remaining, b"%d" % left), (resets, lasting(reset).encode()))
+        found += ((limit, b"%d" % bounds.lines[at].ceiling), (remaining, b"%d" % left), (resets, _reset(reset)))
     return found
 
 
@@ -49,7 +49,7 @@ def marked(response: Response, left: Told) -> Response:
         return response
     raw = response.headers.raw
     for name, _ in raw:
-        if name[:1] in b"xX" and name[: len(PREFIX)].lower() == PREFIX:
+        if len(name) > len(PREFIX) and name[: len(PREFIX)].lower() == PREFIX:
             ours = {name for name, _ in left}
             raw = tuple([pair for pair in raw if pair[0].lower() not in ours])
             break
@@ -75,3 +75,8 @@ def lasting(milliseconds: int) -> str:
     if hours:
         return f"{hours}h{minutes}m{text}"
     return f"{minutes}m{text}" if minutes else text
+
+
+@lru_cache(256)  # all that were answered in one step of the store are told the same
+def _reset(milliseconds: int) -> bytes:
+    return lasting(milliseconds).encode()

@@ -96,10 +96,12 @@ class Held:
         charge = self._charge(outcome)
         if charge == "used" and self.demand is not None:
             return self._by_answer(self.demand)
+        if charge == "nothing":
+            return (0,) * len(self._reserved)
         taken = []
         for resource, reserved in zip(self.bounds.resources, self._reserved, strict=True):
-            stays = charge in ("reserved", "used") or (charge == "request" and resource == "requests")
-            taken.append(reserved if stays and resource != "concurrent" else 0)
+            stays = resource == "requests" if charge == "request" else resource != "concurrent"
+            taken.append(reserved if stays else 0)
         return taken
 
     def _by_answer(self, wanted: Demand) -> Sequence[int]:

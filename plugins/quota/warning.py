@@ -25,8 +25,9 @@ class Warnings:
         if not share:
             return
         for bound, amount, level in zip(bounds.all, amounts, claimed.levels, strict=True):
-            line = share * bound.line.ceiling
-            if level - amount < line <= level and bound.resource != "concurrent":  # that one comes and goes
+            if level < (line := share * bound.line.ceiling):  # nearly always
+                continue
+            if level - amount < line and bound.resource != "concurrent":  # that one comes and goes
                 now = self._clock.now()
                 if now < self._last.get(bound.line.counter, 0.0):
                     continue

@@ -49,9 +49,12 @@ class Claims:
         self._soon = False  # whether somebody has a line behind them
         self._due = False  # whether the store is to be asked although nobody waits
         self._later: asyncio.TimerHandle | None = None  # when it will be, at the latest
+        self._alarm: asyncio.TimerHandle | None = None  # when it may be, for those who wait
         self._seen: tuple[int, float] | None = None  # the store's time (ms), and ours at least as early
         self._failing = False
         self._closing = False
+        self._loop: asyncio.AbstractEventLoop  # once begun: to ask which one is running is a system call each time
+        self._context = Context()  # of what outlives the request that happens to ask first
         self._woken: asyncio.Future[None] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._pulse: asyncio.Task[None] | None = None
@@ -64,9 +67,14 @@ class Claims:
         """
         if self._closing:
             raise StoreError("The store is closed.")
-        waiting: Waiting = asyncio.get_running_loop().create_future()
+        if self._worker is None:
+            self._begin()
+        waiting: Waiting = self._loop.create_future()
+        self._asked.append((Claim(id, lines, amounts), waiting))
+        self._waiting += 1
         self._soon = self._soon or soon
-        self._ask((Claim(id, lines, amounts), waiting))
+        if self._alarm is None or soon:
+            self._rouse()
         try:
             return await waiting
         except asyncio.CancelledError:
@@ -76,8 +84,12 @@ class Claims:
 
     def settle(self, id: str, lines: Sequence[Line], used: Sequence[int]) -> None:
         """End a claim with what was used. Nobody waits: it is kept until the store has taken it."""
+        if self._worker is None:
+            self._begin()
         self._held -= 1
-        self._ask((Settle(id, lines, used), None))
+        self._asked.append((Settle(id, lines, used), None))
+        if self._later is None:
+            self._later = self._loop.call_later(LATER, self._overdue, context=self._context)
 
     async def aclose(self) -> None:
         """Settle what is to be settled, within the time that a request would wait, and stop."""
@@ -92,27 +104,49 @@ class Claims:
 
     # --- the worker
 
-    def _ask(self, asked: Asked) -> None:
-        self._asked.append(asked)
-        if asked[1] is not None:
-            self._waiting += 1
-        elif self._later is None:
-            self._later = asyncio.get_running_loop().call_later(LATER, self._now)
-        if self._worker is None:
-            # In a context of their own: they outlive the request that happens to ask first.
-            begin, context = asyncio.get_running_loop().create_task, Context()
-            self._worker = context.run(begin, self._work(), name="framegate-claims")
-            self._pulse = context.run(begin, self._beat(), name="framegate-lease")
-        elif asked[1] is not None:
-            self._wake()
+    def _begin(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        begin = self._loop.create_task
+        self._worker = self._context.run(begin, self._work(), name="framegate-claims")
+        self._pulse = self._context.run(begin, self._beat(), name="framegate-lease")
 
-    def _now(self) -> None:
-        self._later, self._due = None, True
-        self._wake()
+    def _apart(self) -> float:
+        """Seconds until the store may be asked again."""
+        if self._soon:
+            return 0.0
+        return self._last + min(FARTHEST, APART * self._held) - self._loop.time()
+
+    def _rouse(self) -> None:
+        """Have the worker ask as soon as it may. Where it is at work it looks for itself."""
+        if self._woken is None:
+            return
+        apart = self._apart()
+        if apart <= 0:
+            self._wake()
+        elif self._alarm is None:
+            self._alarm = self._loop.call_later(apart, self._wake, context=self._context)
 
     def _wake(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
+
+    def _now(self) -> None:
+        self._due = True
+        self._wake()
+
+    def _overdue(self) -> None:
+        """What nobody waits for has waited for long, unless the store was asked since. One timer serves many steps."""
+        self._later = None
+        if self._closing or not self._asked:
+            return
+        more = LATER if self._failing else self._last + LATER - self._loop.time()
+        if more > 0:
+            self._later = self._loop.call_later(more, self._overdue, context=self._context)
+        else:
+            self._now()
 
     async def _beat(self) -> None:
         """Give signs of life while anything is held."""
@@ -124,25 +158,19 @@ class Claims:
 
     async def _work(self) -> None:
         while True:
-            if not (self._waiting or self._due or self._closing):
-                self._woken = asyncio.get_running_loop().create_future()
+            if self._closing:
+                if not self._asked:
+                    return
+            elif not (self._waiting or self._due) or self._apart() > 0:
+                self._woken = self._loop.create_future()
+                if self._waiting or self._due:
+                    self._rouse()
                 await self._woken
                 self._woken = None
                 continue
-            if not self._asked and self._closing:
-                return
-            apart = self._last + min(FARTHEST, APART * self._held) - asyncio.get_running_loop().time()
-            if apart > 0 and not (self._soon or self._closing):
-                await asyncio.sleep(apart)
             self._soon = False
-            self._last = asyncio.get_running_loop().time()
-            if self._later is not None:
-                self._later.cancel()
-                self._later = None
-            batch = [self._asked.popleft() for _ in range(min(TOGETHER, len(self._asked)))]
-            self._waiting -= sum(waiting is not None for _, waiting in batch)
-            self._due = bool(self._asked)
-            batch = [one for one in batch if one[1] is None or not one[1].done()]
+            self._last = self._loop.time()
+            batch = self._batch()
             if batch and not await self._tally(batch):
                 if self._closing:
                     self._log.error("quota_not_settled", requests=len(self._asked))
@@ -150,11 +178,26 @@ class Claims:
                 await self._rest()
                 self._due = True
 
+    def _batch(self) -> list[Asked]:
+        """What is asked next. What has ended goes first: it makes room for who asks, and like stands by like."""
+        ended: list[Asked] = []
+        asking: list[Asked] = []
+        for _ in range(min(TOGETHER, len(self._asked))):
+            one = self._asked.popleft()
+            if one[1] is None:
+                ended.append(one)
+            else:
+                self._waiting -= 1
+                if not one[1].done():
+                    asking.append(one)
+        self._due = bool(self._asked)
+        return ended + asking
+
     async def _rest(self) -> None:
         """Wait a moment, or for somebody who waits."""
         if any(waiting is not None for _, waiting in self._asked):
             return
-        self._woken = asyncio.get_running_loop().create_future()
+        self._woken = self._loop.create_future()
         pause = asyncio.ensure_future(self._clock.sleep(PAUSE))
         await asyncio.wait((self._woken, pause), return_when=asyncio.FIRST_COMPLETED)
         self._woken = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from fnmatch import fnmatchcase
 from typing import Any
@@ -68,11 +68,11 @@ class Quotas:
         self._known[key] = found, limits, min((one.until for one in found.all if one.until), default=FAR)
         return found
 
-    async def claim(
+    def claim(
         self, id: str, bounds: Bounds, amounts: Sequence[int], *, local: bool = False, soon: bool = False
-    ) -> Claimed:
+    ) -> Coroutine[Any, Any, Claimed]:
         """Take the amounts, all or none; without an id, only look."""
-        return await (self._local if local else self._claims).claim(id, bounds.lines, amounts, soon=soon)
+        return (self._local if local else self._claims).claim(id, bounds.lines, amounts, soon=soon)
 
     def settle(self, id: str, bounds: Bounds, used: Sequence[int], *, local: bool = False) -> None:
         """End a claim with what was used."""

@@ -92,7 +92,7 @@ class Bound(NamedTuple):
 class Bounds:
     """All limits that hold for one request, of each counter the tightest."""
 
-    __slots__ = ("all", "lines", "resources")
+    __slots__ = ("all", "lines", "places", "resources")
 
     def __init__(self, bounds: Iterable[Bound] = ()) -> None:
         tightest: dict[str, Bound] = {}
@@ -103,6 +103,9 @@ class Bounds:
         self.all = tuple(tightest.values())
         self.lines = tuple([one.line for one in self.all])
         self.resources = tuple([one.resource for one in self.all])
+        self.places: dict[Resource, list[int]] = {}  # where the limits of each resource stand among all
+        for at, resource in enumerate(self.resources):
+            self.places.setdefault(resource, []).append(at)
 
     def __bool__(self) -> bool:
         return bool(self.all)

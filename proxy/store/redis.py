@@ -20,6 +20,7 @@ from ..model.store import Add, Added, StoreError
 from .redis_link import Link, Script, chunks
 
 HOUR = 3600.0  # seconds for which the store keeps in mind a claim that was settled, where an answer was lost
+Row = tuple[int, str, int, Sequence[int]]  # what kind, its id, the place of its lines, and how much of each
 GET, PUT, SWAP, DELETE, ITEMS, ADD, TALLY = map(Script, ("get", "put", "swap", "delete", "items", "add", "tally"))
 
 
@@ -70,9 +71,8 @@ class RedisStore:
         if settled is None:
             settled = self._settled[asked.holder] = _Settled()
         forgotten = settled.known()
-        rows = [_row(one) for one in asked.asked]
         expected = -1 if asked.expected is None else asked.expected
-        payload = orjson.dumps((asked.holder, expected, forgotten, rows))
+        payload = orjson.dumps((asked.holder, expected, forgotten, *_listed(asked.asked)))
         try:
             now, *answers = await self._link.run(TALLY, self._now(), payload)
         except BaseException:
@@ -132,13 +132,18 @@ class _Settled:
                     self._known[one.id] = None
 
 
-def _row(asked: Claim | Settle) -> list[str | int]:
-    kind, amounts = (1, asked.amounts) if isinstance(asked, Claim) else (2, asked.used)
-    row: list[str | int] = [kind, asked.id]
-    for line, amount in zip(asked.lines, amounts, strict=True):
-        row += line
-        row.append(amount)
-    return row
+def _listed(asked: Sequence[Claim | Settle]) -> tuple[list[list[list[str | int]]], list[Row]]:
+    """What is asked, and apart from it the lines, which of one caller's requests are the very same."""
+    lines: list[list[list[str | int]]] = []
+    places: dict[int, int] = {}
+    rows: list[Row] = []
+    for one in asked:
+        place = places.get(id(one.lines))
+        if place is None:
+            lines.append([list(line) for line in one.lines])
+            place = places[id(one.lines)] = len(lines)
+        rows.append((1, one.id, place, one.amounts) if isinstance(one, Claim) else (2, one.id, place, one.used))
+    return lines, rows
 
 
 def _claimed(answer: list[int]) -> Claimed:

@@ -76,7 +76,7 @@ class Counter:
                     self.latest = max(self.latest, cell[0])
         else:
             new = 0
-            if self.cells.pop(cell, None) is not None and cell[0] >= self.latest:
+            if self.cells.pop(cell, None) is not None and (cell[0], USED) not in self.cells and cell[0] >= self.latest:
                 self.latest = -1
         self.level += new - old
 
@@ -133,20 +133,24 @@ def claimed(
 
 
 def settled(
-    counters: Sequence[Counter], cells: Sequence[Cell] | None, took: Sequence[int], used: Sequence[int], now: int
+    counters: Sequence[Counter],
+    cells: Sequence[Cell] | None,
+    took: Sequence[int],
+    used: Sequence[int],
+    now: int,
+    *,
+    times: int = 1,
 ) -> list[Cell]:
     """Give back what was taken and count what was used, where it was taken; and the cell of each limit in which it is.
 
-    Where nothing is known to be taken (`cells` is None), it counts from now on.
+    Where nothing is known to be taken (`cells` is None), it counts from now on. `times`: so often the same.
     """
     where = []
     for i, counter in enumerate(counters):
-        until = counter.until
-        if cells is not None:
-            until = cells[i][0]
-            if took[i]:
-                counter.add(cells[i], -took[i])
+        until = counter.until if cells is None else cells[i][0]
         where.append(cell := (until, USED))
         if used[i] and until > now:
-            counter.add(cell, used[i])
+            counter.add(cell, times * used[i])
+        if cells is not None and took[i]:  # behind the other, so that something is left at the counter's end
+            counter.add(cells[i], -times * took[i])
     return where

@@ -1,10 +1,11 @@
 -- What proxy/store/tally.py says, in one step. ARGV[3] is JSON: the holder, the time that is expected (-1: none), ids of
--- settled claims to forget, and what is asked: a kind (1 claim, 2 settle), an id, then for each line counter, ceiling,
--- window, until and amount. Answer: the time, then for each claim whether it was taken, levels, waits, resets; else 0.
+-- settled claims to forget, lists of lines (each line counter, ceiling, window, until), and what is asked: a kind (1
+-- claim, 2 settle), an id, which list of lines, and of each an amount. Answer: the time, then for each claim whether it
+-- was taken, levels, waits, resets; else 0.
 --
 -- Nothing is written before all is known: a script that fails half-way is not undone.
 local asked = cjson.decode(ARGV[3])
-local holder, expected, forgotten, ops = asked[1], asked[2], asked[3], asked[4]
+local holder, expected, forgotten, lists, ops = asked[1], asked[2], asked[3], asked[4], asked[5]
 local CLOCK, HOLDERS, MINE = P .. 'clock', P .. 'holders', P .. 'held:' .. holder
 local DAY, HOUR = 86400000, 3600000
 
@@ -135,34 +136,32 @@ local function restore(took)
 end
 
 local function claim(op)
-  local id, known = op[2], claims[op[2]]
-  local taken, answer, n = id ~= '', {1}, (#op - 2) / 5
+  local id, known, lines, amounts = op[2], claims[op[2]], lists[op[3]], op[4]
+  local taken, answer, n = id ~= '', {1}, #lines
   local all = {}
-  for i = 0, n - 1 do
-    local at = 3 + 5 * i
-    all[i] = counter(op[at])
-    local late = wait(all[i], known and 0 or op[at + 4], op[at + 1], op[at + 2])
-    answer[2 + n + i] = late
+  for i, line in ipairs(lines) do
+    all[i] = counter(line[1])
+    local late = wait(all[i], known and 0 or amounts[i], line[2], line[3])
+    answer[1 + n + i] = late
     taken = taken and late == 0
   end
   if taken and not known then
     local took = {}
-    for i = 0, n - 1 do
-      local at = 3 + 5 * i
-      local till = ends(op[at + 2], op[at + 3])
-      if op[at + 4] > 0 then
-        add(all[i], till, op[at + 4])
+    for i, line in ipairs(lines) do
+      local till = ends(line[3], line[4])
+      if amounts[i] > 0 then
+        add(all[i], till, amounts[i])
       end
-      took[#took + 1] = op[at]
+      took[#took + 1] = line[1]
       took[#took + 1] = till
-      took[#took + 1] = op[at + 4]
+      took[#took + 1] = amounts[i]
     end
     claims[id] = cmsgpack.pack(took)
     changed[id] = true
   end
-  for i = 0, n - 1 do
-    answer[2 + i] = all[i].level
-    answer[2 + 2 * n + i] = reset(all[i], op[5 + 5 * i])
+  for i, line in ipairs(lines) do
+    answer[1 + i] = all[i].level
+    answer[1 + 2 * n + i] = reset(all[i], line[3])
   end
   answer[1] = taken and 1 or 0
   return answer
@@ -174,10 +173,10 @@ local function settle(op)
     return
   end
   local tills = claims[id] and restore(cmsgpack.unpack(claims[id])) or {}
-  for at = 3, #op, 5 do
-    local till = tills[op[at]] or ends(op[at + 2], op[at + 3])
-    if op[at + 4] > 0 and till > now then
-      add(counter(op[at]), till, op[at + 4])
+  for i, line in ipairs(lists[op[3]]) do
+    local till = tills[line[1]] or ends(line[3], line[4])
+    if op[4][i] > 0 and till > now then
+      add(counter(line[1]), till, op[4][i])
     end
   end
   if id ~= '' then
