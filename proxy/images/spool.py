@@ -17,6 +17,7 @@ from .threads import Came, Threads, Workshop
 
 T = TypeVar("T")
 PIECE = 2**18  # bytes that are worth a thread's turn; a spool holds about twice as many
+FEW = 8  # pieces; more are joined, as each call gives the interpreter away and has to wait for it again
 
 
 class Finished(NamedTuple):
@@ -159,16 +160,18 @@ class Spooling:
             try:
                 if self.temp is None:
                     self.temp = self._files.create()
-                # Joined, as each call gives the interpreter away and has to wait for it again.
-                whole = data[0] if len(data) == 1 else b"".join(data)
-                rest = memoryview(whole)
-                while rest:
-                    count = os.write(self.temp.descriptor, rest)
-                    self._written += count
-                    rest = rest[count:]
+                if len(data) > FEW:  # else each is summed as it is, which spares a copy of all of it
+                    data = (b"".join(data),)
+                self._written += (count := os.writev(self.temp.descriptor, data))
+                if count < sum(map(len, data)):
+                    rest = memoryview(b"".join(data))[count:]
+                    while rest:
+                        self._written += (count := os.write(self.temp.descriptor, rest))
+                        rest = rest[count:]
             except OSError as error:
                 return error, None
-            self._sum.update(whole)
+            for piece in data:
+                self._sum.update(piece)
             return None, None
 
     def _seal(self, placing: Placing | None, data: Sequence[bytes]) -> Done:
