@@ -37,9 +37,7 @@ Placing = Callable[[Temp, str], int]
 class Spooling:
     """The spool of a store in files."""
 
-    def __init__(
-        self, files: Files, threads: Workshop, keep: Keep, *, owner: str | None, request: str | None
-    ) -> None:
+    def __init__(self, files: Files, threads: Workshop, keep: Keep, *, owner: str | None, request: str | None) -> None:
         self.owner = owner
         self.request = request
         self.size = 0
@@ -53,7 +51,7 @@ class Spooling:
         self._sum = hashlib.sha256()
         self._busy = False  # a thread has the file
         self._waiters: list[asyncio.Future[None]] = []  # until it has not
-        self._came: Came[Done] | None = None  # from the last of them
+        self._sealed: Came[Done] | None = None  # what came of ending it
         self._refused: OSError | None = None  # what the disk said
         self._ended = False
         self._moved = False  # the file has become the picture, and can still be read
@@ -94,14 +92,14 @@ class Spooling:
         await self._idle()
         self._check()
         self._hand(self._threads.ending, partial(self._seal, placing))
-        await self._idle()
+        while (sealed := self._sealed) is None:
+            await self._turn()
         self._check()
-        assert self._came is not None
-        if self._came.error is not None:
-            raise self._came.error
-        assert self._came.gave is not None and self._came.gave[1] is not None
+        if sealed.error is not None:
+            raise sealed.error
+        assert sealed.gave is not None and sealed.gave[1] is not None
         self._ended = True
-        return self._came.gave[1]
+        return sealed.gave[1]
 
     async def read(self) -> AsyncIterator[bytes]:
         """What is in the file, then what is not."""
@@ -216,7 +214,8 @@ class Spooling:
 
         def told(came: Came[Done]) -> None:
             self._busy = False
-            self._came = came
+            if threads is self._threads.ending:
+                self._sealed = came
             if came.gave is not None:
                 self._heard(came.gave[0], data, before)
             if not self._ended:
@@ -226,7 +225,7 @@ class Spooling:
                 if not one.done():
                     one.set_result(None)
 
-        self._busy = True
+        self._busy, self._sealed = True, None
         threads.do(partial(work, data), told)
 
     def _take(self) -> Sequence[bytes]:

@@ -72,6 +72,11 @@ class Threads:
             for _ in self._threads:
                 self._jobs.put(None)
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is any."""
+        return bool(self._threads)
+
     def join(self) -> None:
         """Wait for them to end: they are daemons, so that one who forgets them does not hang."""
         for thread in self._threads:
@@ -122,7 +127,8 @@ class Workshop:
         """Have both end, and wait for what is being done."""
         for threads in (self.writing, self.ending):
             threads.close()
-            await asyncio.to_thread(threads.join)
+            if threads.begun:
+                await asyncio.to_thread(threads.join)
 
 
 def _settle(done: asyncio.Future[Any], came: Came[Any]) -> None:
