@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from .core.config import Config, StoreTable
     from .images.base import Images
     from .images.s3 import S3
+    from .images.threads import Workshop
     from .model.bucket import Account
     from .store.vault import Vault
     from .wire.fetch import Gate
 
-IMAGE_THREADS = 4  # that write pictures; each is busy for some milliseconds
 Declared = Sequence[tuple[Secret, Caller]]
 
 
@@ -45,8 +45,7 @@ class State:
         self._lock = asyncio.Lock()
         self._store: Store | None = None
         self._pepper: bytes | None = None
-        # Of their own, lest a slow disk keep those waiting who look up names in the default one.
-        self._pool = ThreadPoolExecutor(IMAGE_THREADS, "framegate-images")
+        self._workshop: Workshop | None = None  # outlives a reload, as do the spools of the config before
         self._health: Health | None = None
         self.means = Means()
         self._waiting: dict[str, Waiting] = {}
@@ -82,6 +81,7 @@ class State:
     def images(self, config: Config) -> Images:
         """The pictures, as that config wants them kept. Raises StoreError where links can't be signed."""
         from .images.base import Images, Rules
+        from .images.threads import Workshop
 
         table, rules, blobs, links = config.images, None, None, None
         if table is not None:
@@ -93,7 +93,9 @@ class State:
             base = partial(self._base, config.server.public_url.rstrip("/"))
             rules = Rules(table.path, table.ttl, table.max_bytes, base, links)
             blobs = None if table.account is None else self._bucket(table.account)
-        return Images(rules, self, self._clock, self._pool, blobs)
+        if self._workshop is None:
+            self._workshop = Workshop()
+        return Images(rules, self, self._clock, self._workshop, blobs)
 
     def _base(self, url: str) -> str:
         """Where links begin. A port that the system chose is known when somebody listens on it."""
@@ -189,7 +191,8 @@ class State:
             store, self._store = self._store, None
             if store is not None:
                 await store.aclose()
-            self._pool.shutdown(wait=False)
+            if self._workshop is not None:
+                await self._workshop.aclose()
 
 
 class Directory:

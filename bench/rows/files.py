@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from proxy.core.clock import SystemClock
 from proxy.images.base import Images, Rules
+from proxy.images.threads import Workshop
 from proxy.store.sqlite import SQLiteStore
 
 from .. import bodies, nginx
@@ -80,9 +80,9 @@ async def _keep(folder: Path) -> None:
     """Put the pictures where the server will look for them, under names that are known."""
     clock = SystemClock()
     store = SQLiteStore(folder / "framegate.db", clock)
-    pool = ThreadPoolExecutor(1)
+    workshop = Workshop()
     try:
-        images = Images(Rules(folder / "images", "forever"), store, clock, pool)
+        images = Images(Rules(folder / "images", "forever"), store, clock, workshop)
         for size in SIZES:
             async with images.spool() as spool:
                 spool.write(bodies.png(size))
@@ -91,7 +91,7 @@ async def _keep(folder: Path) -> None:
             await images.index.put(replace(stored, name=name(size)))
     finally:
         await store.aclose()
-        pool.shutdown()
+        await workshop.aclose()
 
 
 WHAT = {

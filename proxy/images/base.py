@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,9 +21,9 @@ from .files import Files
 from .index import Index, new_name
 from .signing import Links
 from .spool import Spooling
+from .threads import Workshop
 from .thumbs import Thumbs
 
-LAST = 8  # pictures at a time that are synced and put in their places; threads are made as they are needed
 PATIENCE = 60.0  # seconds that the index may take to learn a name; a slower one has failed
 
 
@@ -43,7 +42,7 @@ class Images:
     """Pictures in a folder or in S3, names in the store. `rules` is None where the config has no place for any."""
 
     def __init__(
-        self, rules: Rules | None, store: Store, clock: Clock, pool: Executor, blobs: Blobs | None = None
+        self, rules: Rules | None, store: Store, clock: Clock, threads: Workshop, blobs: Blobs | None = None
     ) -> None:
         self.rules = rules
         self.files = Files(rules.folder if rules is not None else Path(), lasting=blobs is None)
@@ -56,9 +55,7 @@ class Images:
         self.thumbs = Thumbs(self.files, cache, clock, self._whole)
         self._store = store
         self.clock = clock
-        self._pool = pool
-        # Of its own: who waits for the disk keeps nobody from summing, and the more wait, the more a disk does at once.
-        self._last = ThreadPoolExecutor(LAST, "framegate-images-last")
+        self.threads = threads
 
     @asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
@@ -86,7 +83,7 @@ class Images:
         if self.rules is None:
             raise ImageStoreError("The config has no [images] table, so there is no place for pictures.")
         keep = partial(self._keep, self.rules)
-        return Spooling(self.files, self._pool, self._last, keep, owner=owner, request=request)
+        return Spooling(self.files, self.threads, keep, owner=owner, request=request)
 
     async def find(self, name: str) -> Stored | None:
         """The picture of that name, with its link."""

@@ -7,15 +7,17 @@ import hashlib
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import Executor
+from functools import partial
 from typing import NamedTuple, Self, TypeVar
 
 from ..model.images import ImageStoreError, Lifetime, Piece, Stored
 from .files import Files, Temp, translated
 from .picture import Sight, look
+from .threads import Came, Threads, Workshop
 
 T = TypeVar("T")
 PIECE = 2**18  # bytes that are worth a thread's turn; a spool holds about twice as many
+FEW = 8  # pieces; more are joined, as each call gives the interpreter away and has to wait for it again
 
 
 class Finished(NamedTuple):
@@ -35,22 +37,21 @@ Placing = Callable[[Temp, str], int]
 class Spooling:
     """The spool of a store in files."""
 
-    def __init__(
-        self, files: Files, pool: Executor, last: Executor, keep: Keep, *, owner: str | None, request: str | None
-    ) -> None:
+    def __init__(self, files: Files, threads: Workshop, keep: Keep, *, owner: str | None, request: str | None) -> None:
         self.owner = owner
         self.request = request
         self.size = 0
         self.temp: Temp | None = None
         self._files = files
-        self._pool = pool
-        self._last = last  # has the threads that end a picture: they wait for the disk
+        self._threads = threads
         self._keep = keep
         self._pieces: list[bytes] = []  # not with the thread yet, or given back by it
         self._held = 0  # bytes of these
         self._written = 0  # bytes in the file
         self._sum = hashlib.sha256()
-        self._writing: asyncio.Future[Done] | None = None
+        self._busy = False  # a thread has the file
+        self._waiters: list[asyncio.Future[None]] = []  # until it has not
+        self._sealed: Came[Done] | None = None  # what came of ending it
         self._refused: OSError | None = None  # what the disk said
         self._ended = False
         self._moved = False  # the file has become the picture, and can still be read
@@ -68,8 +69,8 @@ class Spooling:
 
     async def drained(self) -> None:
         """Wait until no more than a piece is in memory beside the one that is being written."""
-        while self._held >= PIECE and self._writing is not None:
-            await asyncio.wait((self._writing,))
+        while self._held >= PIECE and self._busy:
+            await self._turn()
         self._check()
 
     async def __aenter__(self) -> Self:
@@ -90,13 +91,15 @@ class Spooling:
         """Have one thread do all that is left, to the rename where there is one."""
         await self._idle()
         self._check()
-        writing = self._hand(self._last, self._seal, placing)
-        await asyncio.wait((writing,))
-        _, finished = writing.result()
+        self._hand(self._threads.ending, partial(self._seal, placing))
+        while (sealed := self._sealed) is None:
+            await self._turn()
         self._check()
-        assert finished is not None
+        if sealed.error is not None:
+            raise sealed.error
+        assert sealed.gave is not None and sealed.gave[1] is not None
         self._ended = True
-        return finished
+        return sealed.gave[1]
 
     async def read(self) -> AsyncIterator[bytes]:
         """What is in the file, then what is not."""
@@ -125,16 +128,15 @@ class Spooling:
     async def aclose(self) -> None:
         """Leave nothing behind but what was kept."""
         self._ended = True
-        if self._moved and self._writing is None and self.temp is not None:
+        if self._moved and not self._busy and self.temp is not None:
             self.release()
             if os.fstat(self.temp.descriptor).st_nlink:
                 os.close(self.temp.descriptor)  # which waits for nothing, as its bytes are on the disk
                 self.temp = None
             else:  # the same has been put in its place since, so closing it frees its blocks
-                self._last.submit(self._drop)
-        elif self._writing is not None or self.temp is not None:
-            # Not to be cut short: the thread may just be making the file.
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, self._drop))
+                self._threads.ending.do(self._drop)
+        elif self._busy or self.temp is not None:
+            await self._threads.writing.run(self._drop)  # which is done, also when who waits here is cancelled
 
     async def run(self, work: Callable[..., T], *given: object) -> T:
         """Have a thread do something with the file, alone. Raises ImageStoreError."""
@@ -144,7 +146,7 @@ class Spooling:
                 return work(*given)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, alone)
+            return await self._threads.writing.run(alone)
         except OSError as error:
             raise translated(error) from error
 
@@ -156,19 +158,21 @@ class Spooling:
             try:
                 if self.temp is None:
                     self.temp = self._files.create()
-                # Joined, as each call gives the interpreter away and has to wait for it again.
-                whole = data[0] if len(data) == 1 else b"".join(data)
-                rest = memoryview(whole)
-                while rest:
-                    count = os.write(self.temp.descriptor, rest)
-                    self._written += count
-                    rest = rest[count:]
+                if len(data) > FEW:  # else each is summed as it is, which spares a copy of all of it
+                    data = (b"".join(data),)
+                self._written += (count := os.writev(self.temp.descriptor, data))
+                if count < sum(map(len, data)):
+                    rest = memoryview(b"".join(data))[count:]
+                    while rest:
+                        self._written += (count := os.write(self.temp.descriptor, rest))
+                        rest = rest[count:]
             except OSError as error:
                 return error, None
-            self._sum.update(whole)
+            for piece in data:
+                self._sum.update(piece)
             return None, None
 
-    def _seal(self, data: Sequence[bytes], placing: Placing | None) -> Done:
+    def _seal(self, placing: Placing | None, data: Sequence[bytes]) -> Done:
         """Write the last of it, see what it is, have it lie on the disk for good, put it in its place."""
         if data and (error := self._put(data)[0]) is not None:
             return error, None
@@ -202,22 +206,27 @@ class Spooling:
 
     def _start(self) -> None:
         """Hand the thread what there is, if that is enough and it is free."""
-        if self._writing is None and self._held >= PIECE and self._refused is None:
-            self._hand(self._pool, self._put)
+        if not self._busy and self._held >= PIECE and self._refused is None:
+            self._hand(self._threads.writing, self._put)
 
-    def _hand(self, pool: Executor, work: Callable[..., Done], *given: object) -> asyncio.Future[Done]:
+    def _hand(self, threads: Threads, work: Callable[[Sequence[bytes]], Done]) -> None:
         data, before = self._take(), self._written
 
-        def done(writing: asyncio.Future[Done]) -> None:
-            self._writing = None
-            if writing.exception() is None:
-                self._heard(writing.result()[0], data, before)
+        def told(came: Came[Done]) -> None:
+            self._busy = False
+            if threads is self._threads.ending:
+                self._sealed = came
+            if came.gave is not None:
+                self._heard(came.gave[0], data, before)
             if not self._ended:
                 self._start()
+            waiters, self._waiters = self._waiters, []
+            for one in waiters:
+                if not one.done():
+                    one.set_result(None)
 
-        self._writing = writing = asyncio.get_running_loop().run_in_executor(pool, work, data, *given)
-        writing.add_done_callback(done)
-        return writing
+        self._busy, self._sealed = True, None
+        threads.do(partial(work, data), told)
 
     def _take(self) -> Sequence[bytes]:
         data, self._pieces = self._pieces, []
@@ -232,8 +241,14 @@ class Spooling:
             self._refused = refused
 
     async def _idle(self) -> None:
-        while self._writing is not None:
-            await asyncio.wait((self._writing,))
+        while self._busy:
+            await self._turn()
+
+    async def _turn(self) -> None:
+        """Wait until the thread that has the file is done."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def _check(self) -> None:
         if self._refused is not None:

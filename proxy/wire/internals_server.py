@@ -119,6 +119,9 @@ class Connection(RequestHandler):
                 sent = self.handle_error(incoming, exc=error)
             except BaseException:
                 self.force_close()
+                # The task keeps what it was cancelled with, and that keeps all who were on the way, who keep the task:
+                # what was in flight would be the collector's, 200 to 400 KB of an answer with pictures.
+                task = incoming.task = incoming._task = None
                 raise
             finally:
                 self._current_request = None

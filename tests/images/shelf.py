@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from proxy.core.config import Config
 from proxy.images.base import Images, Rules
 from proxy.images.index import REFERENCES
 from proxy.images.s3 import S3
+from proxy.images.threads import Workshop
 from proxy.model.bucket import Account
 from proxy.model.images import Lifetime, Stored
 from proxy.state import State
@@ -42,15 +42,15 @@ async def shelf(
     """Pictures in FOLDER/images, or in a bucket; their names in FOLDER/store.db."""
     clock = clock if clock is not None else TurnedClock()
     store = SQLiteStore(folder / "store.db", clock)
-    pool = ThreadPoolExecutor(threads)
+    workshop = Workshop(threads)
     bucket = None if account is None else S3(account, store, clock)
     try:
-        yield Images(Rules(folder / "images", **rules), store, clock, pool, bucket)
+        yield Images(Rules(folder / "images", **rules), store, clock, workshop, bucket)
     finally:
         if bucket is not None:
             await bucket.aclose()
         await store.aclose()
-        pool.shutdown()
+        await workshop.aclose()
 
 
 async def keep(

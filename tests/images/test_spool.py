@@ -78,13 +78,13 @@ async def test_a_task_cancelled_while_it_writes_leaves_nothing(tmp_path: Path) -
 
 async def test_one_that_is_cancelled_while_it_tidies_up_leaves_nothing_either(tmp_path: Path) -> None:
     async with shelf(tmp_path, threads=1) as images:
-        loop, held, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+        held, go = asyncio.Event(), threading.Event()
 
         async def work() -> None:
             async with images.spool() as spool:
                 spool.write(png(PIECE))
                 [_ async for _ in spool.read()]
-                loop.run_in_executor(images._pool, go.wait)
+                images.threads.writing.do(go.wait)
                 held.set()
 
         task = asyncio.create_task(work())
@@ -95,7 +95,7 @@ async def test_one_that_is_cancelled_while_it_tidies_up_leaves_nothing_either(tm
             await task
         assert len(spools(images)) == 1
         go.set()
-        await loop.run_in_executor(images._pool, bool)
+        await images.threads.writing.run(bool)
         assert not spools(images) and not opened(tmp_path / "images")
 
 
@@ -131,7 +131,7 @@ async def test_one_whose_file_has_been_replaced_leaves_nothing_open(tmp_path: Pa
             await spool.commit()
             again = await keep(images, png())
             assert b"".join([piece async for piece in spool.read()]) == png()
-        await asyncio.get_running_loop().run_in_executor(images._last, bool)
+        await images.threads.ending.run(bool)
         while opened(tmp_path / "images"):
             await asyncio.sleep(0.001)
         assert await content(images, again.name) == png()
