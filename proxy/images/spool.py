@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import threading
@@ -218,6 +219,8 @@ class Spooling:
                 self._sealed = came
             if came.gave is not None:
                 self._heard(came.gave[0], data, before)
+            elif threads is self._threads.writing:  # no word of the disk's: memory that was not to be had, for one
+                self._heard(OSError(errno.EIO, str(came.error)), data, before)
             if not self._ended:
                 self._start()
             waiters, self._waiters = self._waiters, []

@@ -7,7 +7,6 @@ wake-up for each: 600 of 4,000 calls for a rehosted picture of 1.5 MB.
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -96,10 +95,6 @@ class Threads:
                 self._loop.call_soon(self._tell)
 
     def _run(self) -> None:
-        with suppress(AttributeError, OSError):  # Linux's
-            # A thread that is given work does not take the processor from the loop at once, only to wait for the
-            # interpreter: on one core that was half of all changes of threads, and 6 % of what a picture costs.
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         while (job := self._jobs.get()) is not None:
             work, told = job
             try:

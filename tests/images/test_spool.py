@@ -293,6 +293,22 @@ async def test_where_nothing_may_be_written_nothing_is_lost(read_only: Path, siz
             assert b"".join([piece async for piece in spool.read()]) == data
 
 
+async def test_a_thread_that_fails_in_another_way_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = png(2 * PIECE)
+
+    def nowhere() -> Temp:
+        raise MemoryError
+
+    async with shelf(tmp_path) as images, images.spool() as spool:
+        monkeypatch.setattr(images.files, "create", nowhere)
+        spool.write(data)
+        with pytest.raises(ImageStoreError):
+            await spool.commit()
+        assert b"".join([piece async for piece in spool.read()]) == data
+
+
 async def test_a_disk_that_loses_what_was_written_is_heard(tmp_path: Path) -> None:
     async with shelf(tmp_path) as images:
         async with images.spool() as spool:
