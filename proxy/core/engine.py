@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import orjson
 
@@ -19,17 +19,17 @@ from ..model.errors import ProxyError, Rejected
 from ..model.exchange import Client, Exchange, Outcome
 from ..model.images import FILES
 from ..model.message import Headers, Request, Response
-from ..model.plugin import Plugin
-from ..model.services import Clock, Log, Services
 from ..model.slots import CHANGED, STOPPED
 from . import order
-from .bar import let_in, refused
 from .chain import Crashed, Door, build
 from .finish import begin
-from .reading import read, uncoded
 from .render import render
 from .routes import Route, Routes
-from .upstreams import Upstreams
+
+if TYPE_CHECKING:
+    from ..model.plugin import Plugin
+    from ..model.services import Clock, Log, Services
+    from .upstreams import Upstreams
 
 GRACE = 5.0  # seconds for what was cancelled to end, and for finishers to run
 VERBOSE = "/readyz?verbose"  # names upstreams, so it is there only where everything is shown
@@ -76,12 +76,12 @@ class Generation:
         self.verbose = verbose  # whether anybody may see how its upstreams are
         self.exchanges = 0
         self._stack = AsyncExitStack()
+        self._stack.push_async_callback(upstreams.aclose)
         self._retired = False
         self._idle = asyncio.Event()
 
     async def start(self, plugins: Sequence[Runs], services: Services) -> None:
         """Open what the plugins need; when one can't, close what was opened and raise its reason."""
-        self._stack.push_async_callback(self.upstreams.aclose)
         try:
             for plugin in plugins:
                 await self._stack.enter_async_context(plugin.running(services))
@@ -93,6 +93,10 @@ class Generation:
         self, placed: Sequence[Placed], log: Log, *, prefix: str, upstream: str, reach: frozenset[str], **rest: Any
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
+        if placed:  # else nobody reads, holds or inspects
+            from .bar import let_in, refused
+            from .reading import read, uncoded
+
         reads = order.reads(one.plugin for one in placed)
         always = any(one.plugin.reads and not one.plugin.reads_when_asked for one in placed)
         verdict_only = "usage" not in reads  # who takes pictures says so, answer by answer

@@ -1,7 +1,7 @@
 """aiohttp without the system's certificates, which it reads twice when it is imported: start-up is imports.
 
-It keeps two contexts for clients that bring none along. Ours do (`dial.py`, `fetch.py`), so these two read when a plugin
-with a client of its own first shakes hands by one. They would be a seventh of a start without plugins, and 2.5 MB.
+It keeps two contexts for clients that bring none along. Ours do (`dial.py`, `fetch.py`), so that only a plugin with a
+client of its own has one read, by its first handshake. They were a seventh of a start without plugins, and 2.5 MB.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def _put_off(context: ssl.SSLContext, *_: object) -> None:
 
 if "aiohttp" not in sys.modules:
     _load = ssl.SSLContext.load_default_certs
-    ssl.SSLContext.load_default_certs = ssl.SSLContext.set_default_verify_paths = _put_off  # type: ignore[method-assign]
+    ssl.SSLContext.load_default_certs = _put_off  # type: ignore[assignment, method-assign]
+    ssl.SSLContext.set_default_verify_paths = _put_off  # type: ignore[assignment, method-assign]
     try:
         import aiohttp  # noqa: F401 - for whoever imports it next
     finally:
