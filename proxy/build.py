@@ -58,7 +58,7 @@ async def generation(
     upstreams = Upstreams({name: made_of(name) for name in config.upstreams}, log, health, engine.spawn, config.usual)
     made = Generation(upstreams, verbose=config.server.expose == "all")
     if lent is not None:
-        await lent.start(made, engine, tuple(placed.values()), remote)
+        await lent.start(made, engine, placed, remote)
     made.routes = Routes(tuple([_route(config, made, table, placed, log) for table in config.routes]))
     return made
 

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .core import proxies
-from .core.gate import Gate
-from .core.queued import Queue
 from .core.tables import QueueTable
-from .images.renewal import Renewal
-from .images.serving import Serving
-from .images.sights import Sights
 from .model.prices import price_of
 from .model.services import Services
 from .model.slots import Caller
-from .openai import image_tokens
-from .openai.demand import demand
-from .openai.failure_judge import Judge
 from .prices.book import ConfigBook
-from .wire.dial import Address
-from .wire.fetch import Fetcher, Origin
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # and at run time for the part that needs it
     from .core.config import Config
     from .core.engine import Engine, Generation, Placed
+    from .core.queued import Queue
     from .images.base import Images
+    from .images.sights import Sights
     from .model.fetch import Remote
     from .model.images import Stored
     from .model.message import Request, Response
     from .model.prices import Price
     from .model.services import Callers, Clock
     from .model.values import Secret
+    from .openai.failure_judge import Judge
     from .state import State
+    from .wire.dial import Address
+    from .wire.fetch import Fetcher, Origin
+
+# Installed plugins that take no part which is long to load. Where there is any other, all parts are there at the start,
+# lest a request wait for one: together they are some 20 ms, and 2 MB.
+FRUGAL = frozenset(("keys",))
 
 
 class Lent:
@@ -41,12 +41,14 @@ class Lent:
 
     def __init__(self, config: Config, state: State, clock: Clock, log: Any) -> None:
         self.quotas = state.quotas(config, log)
-        self.failures = Judge(config.failures, clock)
         self._config = config
         self._state = state
         self._clock = clock
         self._log = log
+        self._judge: Judge | None = None
         if _limited(config):
+            from .openai import image_tokens
+
             image_tokens.load()  # it takes a moment, for which no request should wait
 
     def queue(self, name: str) -> Queue | None:
@@ -54,12 +56,16 @@ class Lent:
         table = self._config.upstreams[name]
         if not table.limits:
             return None
+        from .core.gate import Gate
+        from .core.queued import Queue
+        from .openai.demand import demand
+
         queue, waiting = table.queue or QueueTable(), self._state.waiting(name)
         return Queue(
             name,
             Gate(name, table.limits, waiting, self.quotas, self._clock, self._log, queue.length),
             waiting,
-            self.failures,
+            self._failures(),
             self._clock,
             length=queue.length,
             wait=queue.wait,
@@ -67,30 +73,85 @@ class Lent:
         )
 
     async def start(
-        self, made: Generation, engine: Engine, placed: Sequence[Placed], remote: Remote | None = None
+        self, made: Generation, engine: Engine, placed: Mapping[str, Placed], remote: Remote | None = None
     ) -> None:
-        """Open what can be lent, then the plugins; `remote` stands in for what fetches from URLs."""
-        config, state = self._config, self._state
-        images, sights = state.images(config), Sights()
-        fetcher = Fetcher(_origins(config, state.environ), state.environ, self._clock, gate=state.gate())
-        services = Services(
-            upstreams=made.upstreams,
-            store=state,
-            quotas=self.quotas,
-            prices=ConfigBook(_prices(config)),
-            means=state.means,
-            images=images,
-            sights=sights,
-            remote=remote or fetcher,
-            callers=state.callers(_declared(config), frozenset(config.groups), self._log),
-            failures=self.failures,
-            vault=state.lent_vault(),
-            clock=self._clock,
-            log=self._log,
-            spawn=engine.spawn,
-        )
-        await made.start([images, sights, fetcher, *[one.plugin for one in placed]], services)
+        """Open what is lent, then the plugins; `remote` stands in for what fetches from URLs."""
+        config, state, plugins = self._config, self._state, [one.plugin for one in placed.values()]
+        there: dict[str, Any] = {
+            "upstreams": made.upstreams,
+            "store": state,
+            "quotas": self.quotas,
+            "prices": ConfigBook(_prices(config)),
+            "callers": state.callers(_declared(config), frozenset(config.groups), self._log),
+            "vault": state.lent_vault(),
+            "clock": self._clock,
+            "log": self._log,
+            "spawn": engine.spawn,
+        }
+        late: dict[str, Callable[[], Any]] = {
+            "means": lambda: state.means,
+            "images": partial(state.images, config),
+            "sights": _sights,
+            "remote": partial(_fetcher, config, state, self._clock) if remote is None else lambda: remote,
+            "failures": self._failures,
+        }
+        if config.images is None and all(config.plugins[name].use in FRUGAL for name in placed):
+            later = Later(late, there)
+            await made.start([later, *plugins], later)
+            return
+        parts = {name: make() for name, make in late.items()}
+        images, sights = parts["images"], parts["sights"]
+        fetcher = [parts["remote"]] if remote is None else []
+        services = Services(**there, **parts)
+        await made.start([images, sights, *fetcher, *plugins], services)
         made.files = _files(config, images, services.callers, self._log)
+
+    def _failures(self) -> Judge:
+        if self._judge is None:
+            from .openai.failure_judge import Judge
+
+            self._judge = Judge(self._config.failures, self._clock)
+        return self._judge
+
+
+class Later(Services):
+    """Services of which some parts are made when somebody takes them, if anybody ever does."""
+
+    __slots__ = ("_late", "_made")
+
+    def __init__(self, late: Mapping[str, Callable[[], Any]], there: Mapping[str, Any]) -> None:
+        for name, part in {"_late": late, "_made": [], **there}.items():
+            object.__setattr__(self, name, part)
+
+    def __getattr__(self, name: str) -> Any:  # of a part that is there nobody asks this
+        if name not in self._late:
+            raise AttributeError(name)
+        part = self._late[name]()
+        object.__setattr__(self, name, part)
+        self._made.append(part)
+        return part
+
+    @asynccontextmanager
+    async def running(self, services: Services) -> AsyncIterator[None]:
+        """Close at the end what was made."""
+        try:
+            yield
+        finally:
+            for part in self._made:
+                if hasattr(part, "aclose"):
+                    await part.aclose()
+
+
+def _sights() -> Sights:
+    from .images.sights import Sights
+
+    return Sights()
+
+
+def _fetcher(config: Config, state: State, clock: Clock) -> Fetcher:
+    from .wire.fetch import Fetcher
+
+    return Fetcher(_origins(config, state.environ), state.environ, clock, gate=state.gate())
 
 
 def _limited(config: Config) -> bool:
@@ -106,6 +167,9 @@ def _files(
 ) -> Callable[[Request], Awaitable[Response]] | None:
     if config.images is None or images.rules is None:
         return None
+    from .images.renewal import Renewal
+    from .images.serving import Serving
+
     accel = config.images.accel
 
     def where(stored: Stored) -> str:
@@ -126,6 +190,8 @@ def _files(
 
 def _origins(config: Config, environ: Mapping[str, str]) -> dict[str, Origin]:
     """Whence the pictures of upstreams may come, wherever these are."""
+    from .wire.dial import Address
+    from .wire.fetch import Origin
 
     def address(name: str) -> Address:
         table = config.upstreams[name]

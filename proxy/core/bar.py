@@ -7,7 +7,6 @@ import asyncio
 from ..model.errors import ProxyError
 from ..model.exchange import Exchange
 from ..model.message import Response
-from .reading import read
 
 
 class Withheld(ProxyError):
@@ -34,6 +33,8 @@ async def let_in(exchange: Exchange, answer: Response, *, inspected: bool) -> Re
             await asyncio.wait(exchange.holding)
             refused(exchange)
         if inspected and 200 <= answer.status < 300 and answer.socket is None:
+            from .reading import read  # loaded by then: a plugin of the route reads pictures
+
             for inspector in exchange.inspectors:
                 answer = await inspector(read(answer))
     except BaseException:

@@ -21,6 +21,7 @@ from ..model.images import FILES
 from ..model.message import Headers, Request, Response
 from ..model.slots import CHANGED, STOPPED
 from . import order
+from .bar import let_in, refused
 from .chain import Crashed, Door, build
 from .finish import begin
 from .render import render
@@ -93,11 +94,10 @@ class Generation:
         self, placed: Sequence[Placed], log: Log, *, prefix: str, upstream: str, reach: frozenset[str], **rest: Any
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
-        if placed:  # else nobody reads, holds or inspects
-            from .bar import let_in, refused
-            from .reading import read, uncoded
-
         reads = order.reads(one.plugin for one in placed)
+        if reads:
+            from . import reading  # noqa: F401 - now, and not when the first request wants to read
+
         always = any(one.plugin.reads and not one.plugin.reads_when_asked for one in placed)
         verdict_only = "usage" not in reads  # who takes pictures says so, answer by answer
 
@@ -112,16 +112,20 @@ class Generation:
             return (read_by if always or exchange.reads else self.upstreams.ask)(exchange, request, name, rest)
 
         async def read_by(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
+            from .reading import read, uncoded
+
             answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
             return read(answer, verdict_only=verdict_only)
 
         async def barred(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
             refused(exchange)
             looks = bool(exchange.inspectors) and "images" in reads
-            reading = looks or always or exchange.reads
-            answer = await self.upstreams.ask(exchange, uncoded(request) if reading else request, name, rest)
-            answer = await let_in(exchange, answer, inspected=looks)
-            return read(answer, verdict_only=verdict_only) if reading else answer
+            if not (looks or always or exchange.reads):
+                return await let_in(exchange, await self.upstreams.ask(exchange, request, name, rest), inspected=False)
+            from .reading import read, uncoded
+
+            answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
+            return read(await let_in(exchange, answer, inspected=looks), verdict_only=verdict_only)
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
         transparent = not placed and not self.upstreams[upstream].layers
