@@ -47,7 +47,7 @@ async def generation(
         if any(name in route.chain for route in config.routes)
     }
     lent = None
-    if placed or config.images is not None or any(table.limits for table in config.upstreams.values()):
+    if _lends(config):
         from .lent import Lent  # and with it half of the house, of which an empty chain needs nothing
 
         lent = Lent(config, state, clock, log)
@@ -61,6 +61,20 @@ async def generation(
         await lent.start(made, engine, placed, remote)
     made.routes = Routes(tuple([_route(config, made, table, placed, log) for table in config.routes]))
     return made
+
+
+def load(config: Config) -> None:
+    """Load what a generation of that config will need: who forks afterwards has it once for all."""
+    if _lends(config):
+        from .lent import load
+
+        load(config)
+
+
+def _lends(config: Config) -> bool:
+    """Whether there is anybody to lend anything to, or a queue, or pictures to be served."""
+    chained = any(route.chain for route in config.routes)
+    return chained or config.images is not None or any(table.limits for table in config.upstreams.values())
 
 
 def upstream(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .core import proxies
@@ -34,6 +35,35 @@ if TYPE_CHECKING:  # and at run time for the part that needs it
 # Installed plugins that take no part which is long to load. Where there is any other, all parts are there at the start,
 # lest a request wait for one: together they are some 20 ms, and 2 MB.
 FRUGAL = frozenset(("keys",))
+# What is loaded where it is first used.
+STORE = ("core.callers", "core.claims", "core.quota", "store.memory", "store.vault")
+PARTS = (
+    "core.reading",
+    "images.base",
+    "images.serving",
+    "images.sights",
+    "openai.demand",
+    "openai.failure_judge",
+    "wire.fetch",
+)
+QUEUE = ("core.gate", "core.queued", "openai.demand", "openai.failure_judge")
+
+
+def load(config: Config) -> None:
+    """Load all that may be lent under that config."""
+    found = [*STORE, "store.sqlite" if config.store.redis is None else "store.redis"]
+    if not _frugal(config):
+        found += PARTS
+    if any(table.limits for table in config.upstreams.values()):
+        found += QUEUE
+    for name in found:
+        import_module(f".{name}", __package__)
+
+
+def _frugal(config: Config) -> bool:
+    """Whether no plugin of a chain takes a part that is long to load, and no pictures are served."""
+    used = {name for route in config.routes for name in route.chain}
+    return config.images is None and all(config.plugins[name].use in FRUGAL for name in used)
 
 
 class Lent:
@@ -95,7 +125,7 @@ class Lent:
             "remote": partial(_fetcher, config, state, self._clock) if remote is None else lambda: remote,
             "failures": self._failures,
         }
-        if config.images is None and all(config.plugins[name].use in FRUGAL for name in placed):
+        if _frugal(config):
             later = Later(late, there)
             await made.start([later, *plugins], later)
             return
