@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from proxy import build
 from proxy.app import House
 from proxy.core.config import load
 from proxy.telemetry.log import make
@@ -60,10 +61,13 @@ async def asked(port: int, path: str, key: str) -> int:
 
 
 async def main(file: Path) -> None:
-    """Say as JSON what there was when it served, what came with the first requests, and how they ended."""
+    """Say as JSON what was loaded behind the fork, what by then, what by the first requests, and how these ended."""
     server = await asyncio.start_server(upstream, "127.0.0.1", 0)
     file.write_text(file.read_text().replace("UPSTREAM", str(server.sockets[0].getsockname()[1])))
-    house = House(load(file, os.environ), log=make("json", io.BytesIO()))
+    config = load(file, os.environ)
+    house = House(config, log=make("json", io.BytesIO()))
+    build.load(config)  # as a supervisor does before it forks
+    forked = set(sys.modules)
     await house.start()
     there = set(sys.modules)
     port = int(house.address.rpartition(":")[2])
@@ -71,7 +75,9 @@ async def main(file: Path) -> None:
     came = set(sys.modules) - there
     await house.stop()
     server.close()
-    print(json.dumps({"there": sorted(there), "came": sorted(came), "statuses": statuses}))
+    print(
+        json.dumps({"late": sorted(there - forked), "there": sorted(there), "came": sorted(came), "statuses": statuses})
+    )
 
 
 if __name__ == "__main__":
