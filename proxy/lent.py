@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # and at run time for the part that needs it
 # Installed plugins that take no part which is long to load. Where there is any other, all parts are there at the start,
 # lest a request wait for one: together they are some 20 ms, and 2 MB.
 FRUGAL = frozenset(("keys",))
-# What is loaded where it is first used.
+# For who forks: what else is loaded where it is first used.
 STORE = ("core.callers", "core.claims", "core.quota", "store.memory", "store.vault")
 PARTS = (
     "core.reading",

@@ -29,8 +29,9 @@ if TYPE_CHECKING:  # and at run time where the config has a use for it
     from .store.vault import Vault
     from .wire.fetch import Gate
 
+    Declared = Sequence[tuple[Secret, Caller]]
+
 IMAGE_THREADS = 4  # that write pictures; each is busy for some milliseconds
-Declared = Sequence["tuple[Secret, Caller]"]
 
 
 class State:

@@ -21,7 +21,7 @@ from ..model.images import FILES
 from ..model.message import Headers, Request, Response
 from ..model.slots import CHANGED, STOPPED
 from . import order
-from .bar import let_in, refused
+from .bar import let_in, reader, refused
 from .chain import Crashed, Door, build
 from .finish import begin
 from .render import render
@@ -96,7 +96,7 @@ class Generation:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
         reads = order.reads(one.plugin for one in placed)
         if reads:
-            from . import reading  # noqa: F401 - now, and not when the first request wants to read
+            reader()  # loaded now, and not when the first request wants to read
 
         always = any(one.plugin.reads and not one.plugin.reads_when_asked for one in placed)
         verdict_only = "usage" not in reads  # who takes pictures says so, answer by answer
@@ -112,8 +112,7 @@ class Generation:
             return (read_by if always or exchange.reads else self.upstreams.ask)(exchange, request, name, rest)
 
         async def read_by(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
-            from .reading import read, uncoded
-
+            read, uncoded = reader()
             answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
             return read(answer, verdict_only=verdict_only)
 
@@ -122,8 +121,7 @@ class Generation:
             looks = bool(exchange.inspectors) and "images" in reads
             if not (looks or always or exchange.reads):
                 return await let_in(exchange, await self.upstreams.ask(exchange, request, name, rest), inspected=False)
-            from .reading import read, uncoded
-
+            read, uncoded = reader()
             answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
             return read(await let_in(exchange, answer, inspected=looks), verdict_only=verdict_only)
 
