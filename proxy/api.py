@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .model.body import EMPTY, Ahead, Body, Bytes
 from .model.errors import (
     BodyConsumed,
@@ -30,18 +33,20 @@ from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, 
 from .model.socket import Answer, Message, Socket
 from .model.store import SEALED, Add, Added, Store, StoreError
 from .model.values import Duration, Secret, Several, Size
-from .openai.demand import Means, demand
-from .openai.endpoint import endpoint
-from .openai.frames import Said, refused, responded, said
-from .openai.given import Given, given, pieces_of, standing
-from .openai.models import narrowed
-from .openai.multipart import Part, parts
-from .openai.operation import Operation, Tool, operation
-from .openai.operation_texts import Image, Text, Unseen
-from .openai.pictures import in_base64, sniff
-from .openai.rewrite import Quoted, with_field, with_strings, without_field
-from .openai.selected import Model, spoken
-from .openai.used import used
+
+if TYPE_CHECKING:
+    from .openai.demand import Means, demand
+    from .openai.endpoint import endpoint
+    from .openai.frames import Said, refused, responded, said
+    from .openai.given import Given, given, pieces_of, standing
+    from .openai.models import narrowed
+    from .openai.multipart import Part, parts
+    from .openai.operation import Operation, Tool, operation
+    from .openai.operation_texts import Image, Text, Unseen
+    from .openai.pictures import in_base64, sniff
+    from .openai.rewrite import Quoted, with_field, with_strings, without_field
+    from .openai.selected import Model, spoken
+    from .openai.used import used
 
 __all__ = [
     "ANYBODY",
@@ -163,3 +168,33 @@ __all__ = [
     "with_strings",
     "without_field",
 ]
+
+# What reads and writes is loaded for the first plugin that imports it: a chain that only looks at who calls never does.
+HOMES = {
+    "demand": "Means demand",
+    "endpoint": "endpoint",
+    "frames": "Said refused responded said",
+    "given": "Given given pieces_of standing",
+    "models": "narrowed",
+    "multipart": "Part parts",
+    "operation": "Operation Tool operation",
+    "operation_texts": "Image Text Unseen",
+    "pictures": "in_base64 sniff",
+    "rewrite": "Quoted with_field with_strings without_field",
+    "selected": "Model spoken",
+    "used": "used",
+}
+_HOME = {name: module for module, names in HOMES.items() for name in names.split()}
+
+
+if not TYPE_CHECKING:  # for a checker there are no names but those above
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f".openai.{_HOME[name]}", __package__), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,33 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from .core.callers import Callers, KeyRing
-from .core.claims import Claims
 from .core.clock import SystemClock
 from .core.health import Health
-from .core.quota import Quotas
-from .core.waiting import Waiting
-from .model.quota import Tallied, Tally
-from .model.services import Clock, Log
-from .model.slots import Caller
-from .model.store import Add, Added, Store
-from .model.values import Secret
-from .openai.demand import Means
-from .store.memory import Memory
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # and at run time where the config has a use for it
+    from .core.callers import Callers, KeyRing
+    from .core.claims import Claims
     from .core.config import Config, StoreTable
+    from .core.quota import Quotas
+    from .core.waiting import Waiting
     from .images.base import Images
     from .images.s3 import S3
     from .images.threads import Workshop
     from .model.bucket import Account
+    from .model.quota import Tallied, Tally
+    from .model.services import Clock, Log
+    from .model.slots import Caller
+    from .model.store import Add, Added, Store
+    from .model.values import Secret
+    from .openai.demand import Means
     from .store.vault import Vault
     from .wire.fetch import Gate
 
-Declared = Sequence[tuple[Secret, Caller]]
+    Declared = Sequence[tuple[Secret, Caller]]
 
 
 class State:
@@ -47,11 +46,17 @@ class State:
         self._pepper: bytes | None = None
         self._workshop: Workshop | None = None  # outlives a reload, as do the spools of the config before
         self._health: Health | None = None
-        self.means = Means()
         self._waiting: dict[str, Waiting] = {}
         self._claims: tuple[Claims, Claims] | None = None
         self._buckets: dict[Account, S3] = {}  # connections outlive a reload, and what is being read from them
         self._gate: Gate | None = None
+
+    @cached_property
+    def means(self) -> Means:
+        """What models write; it outlives every config."""
+        from .openai.demand import Means
+
+        return Means()
 
     async def _open(self) -> Store:
         async with self._lock:
@@ -110,6 +115,7 @@ class State:
 
     async def keys(self) -> KeyRing:
         """The stored keys, for an operator."""
+        from .core.callers import KeyRing
         from .store.vault import digester
 
         return KeyRing(self, self._clock, digester(await self.pepper()))
@@ -126,6 +132,10 @@ class State:
 
     def quotas(self, config: Config, log: Log) -> Quotas:
         """The limits of that config; what is held of them outlives it."""
+        from .core.claims import Claims
+        from .core.quota import Quotas
+        from .store.memory import Memory
+
         if self._claims is None:
             memory = Claims(Memory(self._clock), self._clock, log, timeout=self._at.timeout)
             self._claims = Claims(self, self._clock, log, timeout=self._at.timeout), memory
@@ -140,6 +150,8 @@ class State:
 
     def waiting(self, upstream: str) -> Waiting:
         """Who waits before that upstream; it outlives every config."""
+        from .core.waiting import Waiting
+
         return self._waiting.setdefault(upstream, Waiting())
 
     def gate(self) -> Gate:
@@ -211,6 +223,7 @@ class Directory:
     async def open(self) -> None:
         """Open the store and hash the declared keys. Raises StoreError."""
         if self._callers is None:
+            from .core.callers import Callers
             from .store.vault import digester
 
             digest = digester(await self._state.pepper())

@@ -36,6 +36,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "proxy.testkit.fixtures": (("proxy",), ("pytest", "pytest_asyncio")),
     "proxy.app": (("proxy",), ("uvloop",)),
     "proxy.build": (("proxy",), ()),
+    "proxy.lent": (("proxy",), ()),
     "proxy.state": (("proxy",), ()),
     "proxy.operate": (("proxy",), ("orjson", "rich")),
     "proxy.workers": (("proxy",), ()),

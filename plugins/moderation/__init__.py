@@ -33,8 +33,6 @@ from .hook import Hook
 from .judge import Judge
 from .matter import looked, matter
 from .outputs import Outputs
-from .rules import Rules
-from .rules import check as check_rules
 from .sockets import watched
 from .verdict import About, Backend, Scores
 
@@ -70,7 +68,10 @@ class Moderation(Plugin):
                 raise ValueError(f"the threshold for '{category}' is a score from 0 to 1; more than 1 is never reached")
         if self.timeout <= 0 or self.retention <= 0:
             raise ValueError("timeout and retention are longer than nothing")
-        check_rules(self.rules)
+        if self.rules:
+            from .rules import check  # with tables of characters that nobody needs who has none
+
+            check(self.rules)
         if self.mode == "shadow" and self.outputs:
             raise ValueError('outputs are held until they are judged, and shadow holds nothing; take mode = "flag"')
 
@@ -89,6 +90,8 @@ class Moderation(Plugin):
             digest = await services.vault.digester("moderation")
             rules = None
             if self.rules:
+                from .rules import Rules
+
                 rules = Rules(self.rules, services.clock, services.log)
                 await stack.enter_async_context(rules.running())
             backends = self._backends(services, digest)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import cache
 
 from ..model.errors import ProxyError
 from ..model.exchange import Exchange
-from ..model.message import Response
-from .reading import read
+from ..model.message import Request, Response
 
 
 class Withheld(ProxyError):
@@ -16,6 +17,14 @@ class Withheld(ProxyError):
     def __init__(self) -> None:
         super().__init__("The answer was withheld.")
         self.layer = "held"  # none of the layers on the way out has refused anything
+
+
+@cache
+def reader() -> tuple[Callable[..., Response], Callable[[Request], Request]]:
+    """The reader of answers, and what asks for one that it can read; loaded with the first route that reads."""
+    from .reading import read, uncoded
+
+    return read, uncoded
 
 
 def refused(exchange: Exchange) -> None:
@@ -34,6 +43,7 @@ async def let_in(exchange: Exchange, answer: Response, *, inspected: bool) -> Re
             await asyncio.wait(exchange.holding)
             refused(exchange)
         if inspected and 200 <= answer.status < 300 and answer.socket is None:
+            read, _ = reader()
             for inspector in exchange.inspectors:
                 answer = await inspector(read(answer))
     except BaseException:

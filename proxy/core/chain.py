@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..model.errors import ProxyError
 from ..model.exchange import Exchange, Span, Verdict
 from ..model.message import Request, Response
-from ..model.plugin import Forward
-from ..model.services import Log
+
+if TYPE_CHECKING:
+    from ..model.plugin import Forward
+    from ..model.services import Log
 
 Door = Callable[[Exchange, Request], Awaitable[Response]]
 

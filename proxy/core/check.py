@@ -186,7 +186,10 @@ def _unmetered(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Com
 
 def _uncounted(config: Config, routes: Mapping[str, RouteTable]) -> Iterator[Complaint]:
     """Limits that nobody counts: whoever writes one down relies on it."""
-    if not registry.exists("quota"):
+    written: list[Limits] = [route.limits for route in routes.values()]
+    for tables in (config.keys, config.groups, config.models):
+        written += [one.limits for one in tables.values()]
+    if not any(written) or not registry.exists("quota"):
         return
     counting = {
         where: any(config.plugins[name].kind == "quota" for name in route.chain) for where, route in routes.items()

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..model.prices import Price
-from ..openai.failure_rule import Rule
-from . import check, order, price, registry
-from .pair import BadPair, Pair
+from . import check, order, registry
 from .settings import BAD, Complaint, Kept, Reader
 from .tables import (
     AdminTable,
@@ -29,6 +26,11 @@ from .tables import (
 )
 from .tables_kept import ImagesTable, StoreTable
 from .words import at, nearest
+
+if TYPE_CHECKING:  # and at run time for a file that has such tables
+    from ..model.prices import Price
+    from ..openai.failure_rule import Rule
+    from .pair import Pair
 
 __all__ = [
     "AdminTable",
@@ -194,7 +196,7 @@ class _File:
     prices: dict[str, Any] = field(default_factory=dict)
     plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
     routes: tuple[dict[str, Any], ...] = ()
-    failures: tuple[Rule, ...] = ()
+    failures: Any = None
     log: LogTable = field(default_factory=LogTable)
 
 
@@ -212,10 +214,10 @@ def _parse(path: Path) -> dict[str, Any]:
 
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        found = tomllib.loads(text)
-        if "prices" in found:  # money is never a float
-            found["prices"] = tomllib.loads(text, parse_float=Decimal)["prices"]
-        return found
+        raw = tomllib.loads(text)
+        if "prices" in raw:  # money is never a float
+            raw["prices"] = tomllib.loads(text, parse_float=Decimal)["prices"]
+        return raw
     except OSError as exc:
         raise sorry(f"can't be read: {exc.strerror or type(exc).__name__}") from exc
     except UnicodeDecodeError as exc:
@@ -264,10 +266,10 @@ def _read(
         plugins,
         tuple(routes.values()),
         file.log,
-        file.failures,
+        _failures(reader, file.failures),
         tuple(unbuilt_in(raw)) + tuple(at("plugins", name) for name in unbuilt),
         _pair(reader, file.server, check.table(raw, "server")),
-        price.prices(reader, file.prices),
+        _prices(reader, file.prices),
     )
     check.whole(reader, config, raw, routes)
     if reader.complaints:
@@ -339,6 +341,8 @@ def _pair(reader: Reader, server: ServerTable, raw: dict[str, Any]) -> Pair | No
         text = f"TLS is not spoken on a Unix socket ({server.listen}); listen on HOST:PORT, or take both files out"
         reader.complain("server.certificate", text)
         return None
+    from .pair import BadPair, Pair
+
     try:
         return Pair.read(server.certificate, server.private_key)
     except BadPair as exc:
@@ -346,19 +350,45 @@ def _pair(reader: Reader, server: ServerTable, raw: dict[str, Any]) -> Pair | No
         return None
 
 
+def _failures(reader: Reader, raw: object) -> tuple[Rule, ...]:
+    """The operator's rules; none where one can't be read, which has been complained of."""
+    if raw is None:
+        return ()
+    from ..openai.failure_rule import Rule
+
+    rules = reader.value(tuple[Rule, ...], raw, "failures")
+    return () if rules is BAD else rules
+
+
+def _prices(reader: Reader, raw: Mapping[str, Any]) -> dict[str, Price]:
+    """The prices by name or glob."""
+    if not raw:
+        return {}
+    from .price import prices
+
+    return prices(reader, raw)
+
+
 def _routes(reader: Reader, file: _File, raw: dict[str, Any]) -> dict[str, RouteTable]:
     """The routes that can be read, by address."""
-    usual = [name for name in USUAL_CHAIN if name in file.plugins or (registry.exists(name) and name not in TOLD)]
-    usual = [name for name in usual if not _missing(name, file.plugins)]
     tables: tuple[dict[str, Any], ...] = file.routes
     if not raw.get("routes", []):
         tables = ({"match": "* /v1/*"},)
+    if any("chain" not in table for table in tables):
+        usual = _usual(file)
+        tables = tuple([{"chain": usual, **table} for table in tables])
     read = {}
     for i, table in enumerate(tables):
-        route = reader.table(RouteTable, {"chain": usual, **table}, f"routes[{i}]")
+        route = reader.table(RouteTable, table, f"routes[{i}]")
         if route is not BAD:
             read[f"routes[{i}]"] = route
     return read
+
+
+def _usual(file: _File) -> list[str]:
+    """The chain of a route that names none. It is not asked for elsewhere: what is installed takes a while to list."""
+    usual = [name for name in USUAL_CHAIN if name in file.plugins or (registry.exists(name) and name not in TOLD)]
+    return [name for name in usual if not _missing(name, file.plugins)]
 
 
 def _missing(name: str, tables: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -6,16 +6,18 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..model.errors import ProxyError
 from ..model.exchange import Attempt, Exchange
 from ..model.message import Headers, Request, Response
-from ..model.plugin import Forward
 from ..model.slots import CALLER, CAPABILITY
 from ..model.values import Secret
-from .health import Health
 from .names import Judged
+
+if TYPE_CHECKING:
+    from ..model.plugin import Forward
+    from .health import Health
 
 Auth = Literal["bearer", "api-key", "none"]
 

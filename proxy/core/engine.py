@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import orjson
 
@@ -19,17 +19,18 @@ from ..model.errors import ProxyError, Rejected
 from ..model.exchange import Client, Exchange, Outcome
 from ..model.images import FILES
 from ..model.message import Headers, Request, Response
-from ..model.plugin import Plugin
-from ..model.services import Clock, Log, Services
 from ..model.slots import CHANGED, STOPPED
 from . import order
-from .bar import let_in, refused
+from .bar import let_in, reader, refused
 from .chain import Crashed, Door, build
 from .finish import begin
-from .reading import read, uncoded
 from .render import render
 from .routes import Route, Routes
-from .upstreams import Upstreams
+
+if TYPE_CHECKING:
+    from ..model.plugin import Plugin
+    from ..model.services import Clock, Log, Services
+    from .upstreams import Upstreams
 
 GRACE = 5.0  # seconds for what was cancelled to end, and for finishers to run
 VERBOSE = "/readyz?verbose"  # names upstreams, so it is there only where everything is shown
@@ -76,12 +77,12 @@ class Generation:
         self.verbose = verbose  # whether anybody may see how its upstreams are
         self.exchanges = 0
         self._stack = AsyncExitStack()
+        self._stack.push_async_callback(upstreams.aclose)
         self._retired = False
         self._idle = asyncio.Event()
 
     async def start(self, plugins: Sequence[Runs], services: Services) -> None:
         """Open what the plugins need; when one can't, close what was opened and raise its reason."""
-        self._stack.push_async_callback(self.upstreams.aclose)
         try:
             for plugin in plugins:
                 await self._stack.enter_async_context(plugin.running(services))
@@ -94,6 +95,9 @@ class Generation:
     ) -> Lane:
         """The chain of one route around the door to the upstreams that it reaches, and the reader of their answers."""
         reads = order.reads(one.plugin for one in placed)
+        if reads:
+            reader()  # loaded now, and not when the first request wants to read
+
         always = any(one.plugin.reads and not one.plugin.reads_when_asked for one in placed)
         verdict_only = "usage" not in reads  # who takes pictures says so, answer by answer
 
@@ -108,16 +112,18 @@ class Generation:
             return (read_by if always or exchange.reads else self.upstreams.ask)(exchange, request, name, rest)
 
         async def read_by(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
+            read, uncoded = reader()
             answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
             return read(answer, verdict_only=verdict_only)
 
         async def barred(exchange: Exchange, request: Request, name: str, rest: str) -> Response:
             refused(exchange)
             looks = bool(exchange.inspectors) and "images" in reads
-            reading = looks or always or exchange.reads
-            answer = await self.upstreams.ask(exchange, uncoded(request) if reading else request, name, rest)
-            answer = await let_in(exchange, answer, inspected=looks)
-            return read(answer, verdict_only=verdict_only) if reading else answer
+            if not (looks or always or exchange.reads):
+                return await let_in(exchange, await self.upstreams.ask(exchange, request, name, rest), inspected=False)
+            read, uncoded = reader()
+            answer = await self.upstreams.ask(exchange, uncoded(request), name, rest)
+            return read(await let_in(exchange, answer, inspected=looks), verdict_only=verdict_only)
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
         transparent = not placed and not self.upstreams[upstream].layers

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..model.exchange import Finisher, Outcome
-from ..model.services import Log
+if TYPE_CHECKING:
+    from ..model.exchange import Finisher, Outcome
+    from ..model.services import Log
 
 
 def begin(finishers: Sequence[Finisher], outcome: Outcome, log: Log, id: str) -> Coroutine[Any, Any, None] | None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..model.exchange import Attempt
-from ..model.failure import Bench
-from ..model.health import Capability, Standing
-from ..model.services import Clock, Log
-from ..model.store import Store
+from ..model.health import Standing
 from .bench import Place
 from .sharing import Key, Sharing
+
+if TYPE_CHECKING:
+    from ..model.exchange import Attempt
+    from ..model.failure import Bench
+    from ..model.health import Capability
+    from ..model.services import Clock, Log
+    from ..model.store import Store
 
 ALL = "*"  # a dead key is dead for all sorts of work
 PLACES = 10_000  # beyond it, those that mean nothing are forgotten

@@ -19,8 +19,8 @@ from ..openai.operation_path import FOREIGN
 from ..openai.quality import mapped
 from ..openai.rewrite import with_field, with_parameter
 from ..openai.selected import Model, spoken
+from .tables import KIND
 
-KIND = "kind:"  # of an entry of `only` that is no name: "kind:image"
 JSON = Headers.of(content_type="application/json")
 # What each change is told as, in a header and in the log; there are no more than a handful.
 Changes = list[str]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ..model.services import Clock, Log
-from ..model.store import Store, StoreError
+from ..model.store import StoreError
 from .bench import PROBE, Place
+
+if TYPE_CHECKING:
+    from ..model.services import Clock, Log
+    from ..model.store import Store
 
 SPACE, PROBES = "health", "health-probes"  # of the store
 EVERY = 0.5  # seconds between two looks at what others found out

@@ -16,7 +16,6 @@ from ..model.plugin import Plugin
 from ..model.slots import Rehosting
 from ..model.values import Duration, Secret, Several, Size
 from . import proxies, registry, routes
-from .model_names import KIND
 from .said import at_least_one, certificates, longer_than_nothing
 from .settings import Plain, SecretOrPlain
 from .words import SECRET_FORM, hidden, nearest
@@ -28,6 +27,7 @@ Endpoint = Literal["inference", "stored", "batches", "fine-tuning", "client-secr
 NOT_OURS_TO_SET = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer", "keep-alive")
 )
+KIND = "kind:"  # of an entry of `only` that is no name: "kind:image"
 MOST_WORKERS = 128  # more is a slip of the finger
 ENVIRONMENT = Plain("env")  # HTTPS_PROXY and its like say what proxy there is
 SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|(^|-)key$", re.IGNORECASE)

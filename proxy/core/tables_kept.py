@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..model.bucket import Account, Bucket
-from ..model.redis import FORMS, SCHEMES, RedisAt, RedisUrl
 from ..model.values import Duration, Secret, Size
 from .said import at_least_one, certificates, longer_than_nothing
+
+if TYPE_CHECKING:  # and at run time where a table names one: most name neither
+    from ..model.bucket import Account, Bucket
+    from ..model.redis import RedisAt
 
 LONGEST_CALL = 30.0  # seconds: whoever waits longer for a store has long lost the client
 LONGEST_PUT = 180.0  # seconds: whoever takes ten minutes is taken for dead, and his picture for nobody's
@@ -29,16 +31,13 @@ class StoreTable:
     sentinel_password: Secret | None = None
     ca_file: Path | None = None
     prefix: str = "framegate"
-    redis: RedisAt | None = field(init=False, default=None)  # None: it lies in a file
     folder: Path = field(init=False, default=Path("state"))  # for files beside it; whole once the config is read
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout <= LONGEST_CALL:
             raise ValueError(f"timeout must be longer than nothing, and at most {LONGEST_CALL:g}s")
-        if self.url.partition(":")[0] in SCHEMES:
+        if not self.url.startswith("sqlite:") or self.url == "sqlite:" or "\0" in self.url:
             self._check_redis()
-        elif not self.url.startswith("sqlite:") or self.url == "sqlite:" or "\0" in self.url:
-            raise ValueError(f'url must be "sqlite:PATH", {FORMS}')
         else:
             for name, default in (("username", ""), ("prefix", "framegate")):
                 if getattr(self, name) != default:
@@ -56,6 +55,10 @@ class StoreTable:
                 raise ValueError(f'there is no timezone "{self.timezone}"; write "UTC" or "Europe/Berlin"') from exc
 
     def _check_redis(self) -> None:
+        from ..model.redis import FORMS, SCHEMES, RedisUrl
+
+        if self.url.partition(":")[0] not in SCHEMES:
+            raise ValueError(f'url must be "sqlite:PATH", {FORMS}')
         url = RedisUrl.parse(self.url)
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,50}", self.prefix, re.ASCII):
             raise ValueError("prefix is made of letters, digits, '.', '_' and '-', 50 at the most")
@@ -67,9 +70,16 @@ class StoreTable:
             if not url.tls:
                 raise ValueError('ca_file is for TLS, with which url begins "rediss"')
             certificates(self.ca_file)
+
+    @property
+    def redis(self) -> RedisAt | None:
+        """The Redis that it is; None: it lies in a file."""
+        if self.url.startswith("sqlite:"):
+            return None
+        from ..model.redis import RedisAt, RedisUrl
+
         secrets = self.password, self.sentinel_password
-        at = RedisAt(url, self.prefix, self.timeout, self.username, *secrets, self.ca_file)
-        object.__setattr__(self, "redis", at)
+        return RedisAt(RedisUrl.parse(self.url), self.prefix, self.timeout, self.username, *secrets, self.ca_file)
 
     @property
     def place(self) -> str:
@@ -115,7 +125,6 @@ class ImagesTable:
     secret_key: Secret | None = None
     spool: Path | None = None  # not given: images, beside the store's file
     timeout: Duration | None = None  # not given: 30s
-    bucket: Bucket | None = field(init=False, default=None)  # None: they lie in a folder
 
     def __post_init__(self) -> None:
         if self.url.startswith("s3://"):
@@ -132,13 +141,24 @@ class ImagesTable:
         at_least_one(self, *(("max_bytes",) if self.max_bytes is not None else ()))
 
     def _check_s3(self) -> None:
-        object.__setattr__(self, "bucket", Bucket.parse(self.url))
+        from ..model.bucket import Bucket
+
+        Bucket.parse(self.url)
         if self.accel:
             raise ValueError("accel is for a folder: nginx can't read what lies in S3; take it out")
         if (self.access_key is None) != (self.secret_key is None):
             raise ValueError("access_key and secret_key are given together, or neither")
         if self.timeout is not None and not 0 < self.timeout <= LONGEST_PUT:
             raise ValueError(f"timeout must be longer than nothing, and at most {LONGEST_PUT:g}s")
+
+    @property
+    def bucket(self) -> Bucket | None:
+        """The bucket in which they lie; None: they lie in a folder."""
+        if not self.url.startswith("s3://"):
+            return None
+        from ..model.bucket import Bucket
+
+        return Bucket.parse(self.url)
 
     @property
     def path(self) -> Path:
@@ -150,7 +170,9 @@ class ImagesTable:
     @property
     def account(self) -> Account | None:
         """Where in S3 pictures lie, if they do."""
-        if self.bucket is None:
+        if (bucket := self.bucket) is None:
             return None
-        account = Account(self.bucket, self.access_key, self.secret_key)
+        from ..model.bucket import Account
+
+        account = Account(bucket, self.access_key, self.secret_key)
         return account if self.timeout is None else replace(account, timeout=self.timeout)

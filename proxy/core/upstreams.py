@@ -7,17 +7,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..model.errors import ProxyError, UpstreamError
 from ..model.exchange import Attempt, Client, Exchange, Outcome, Span, Verdict
-from ..model.health import Health
 from ..model.message import Request, Response
-from ..model.services import Asks, Log, Spawn
 from .chain import Door, Inner, build
 from .ended import told
 from .finish import begin
-from .model_names import ModelNames
+
+if TYPE_CHECKING:
+    from ..model.health import Health
+    from ..model.services import Asks, Log, Spawn
+    from .model_names import ModelNames
 
 FOREVER = float("inf")
 
@@ -37,6 +39,7 @@ class Upstream:
     name: str
     wire: Wire
     layers: tuple[tuple[str, Inner], ...]
+    names: ModelNames | None = None  # that of them which knows what it serves
 
 
 class Upstreams:
@@ -74,14 +77,13 @@ class Upstreams:
 
     def choosy(self, name: str, /) -> bool:
         """Whether there is anything that it does not serve, by its setting `only`."""
-        return any(isinstance(layer, ModelNames) and layer.choosy for _, layer in self._upstreams[name].layers)
+        names = self._upstreams[name].names
+        return names is not None and names.choosy
 
     def serves(self, name: str, asked: Asks, /) -> Literal[True] | str:
         """Whether that upstream serves what is asked, by its setting `only`; else why not, in a word."""
-        for _, layer in self._upstreams[name].layers:
-            if isinstance(layer, ModelNames):
-                return layer.serves(asked)
-        return True
+        names = self._upstreams[name].names
+        return True if names is None else names.serves(asked)
 
     async def call(self, name: str, request: Request, /, *, deadline: float = FOREVER) -> Response:
         """Ask that upstream for a question of our own, with a target as clients write it ("/v1/moderations").

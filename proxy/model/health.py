@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from .exchange import Attempt
-from .failure import Bench
+if TYPE_CHECKING:
+    from .exchange import Attempt
+    from .failure import Bench
 
 Capability = Literal["image", "text", "audio", "embeddings", "other"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, dataclass_transform
 
-from .exchange import Exchange
-from .message import Request, Response
-from .services import Services
 from .slots import Slot
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+    from .message import Request, Response
+    from .services import Services
 
 
 class Forward(Protocol):

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any
 
-from aiohttp import web
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, RequestPayloadError, _ErrInfo
+from aiohttp.web_server import Server  # not by aiohttp.web, which brings an application along
 
 from ..model.errors import ProxyError, Rejected, RequestTimeout
 from ..model.exchange import Client
@@ -316,7 +316,7 @@ def _why(exc: BaseException | None) -> str:
     return "The request can't be read."
 
 
-class Listener(web.Server):
+class Listener(Server):
     """aiohttp's server, made of our connections and requests; `sweep` runs their clocks."""
 
     def __init__(self, handler: Handler, refuse: Refuse, *, keepalive: float = 75.0) -> None:

@@ -6,13 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..core.proxies import Proxy
 from ..model.body import EMPTY, Body, Bytes
 from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, Request, Response
-from ..model.services import Clock
 from .chunks import one_chunk
 from .dial import Address, P
 from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end, lines
@@ -22,6 +20,10 @@ from .link import INF, Link
 from .question import Question
 from .turn import Turn
 from .websocket import Sockets, wants_socket
+
+if TYPE_CHECKING:
+    from ..core.proxies import Proxy
+    from ..model.services import Clock
 
 AGAIN = 3  # kept connections that may turn out dead before one question gives up
 REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))  # asked again without harm when a kept connection died

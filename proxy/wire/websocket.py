@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import ClientSession, ClientTimeout, ClientWSTimeout, DummyCookieJar, WSMsgType, web
+from aiohttp import ClientSession, ClientTimeout, ClientWSTimeout, DummyCookieJar, WSMsgType
 from aiohttp.client_exceptions import ClientError, WSServerHandshakeError
+from aiohttp.web_exceptions import HTTPException
+from aiohttp.web_ws import WebSocketResponse
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -199,7 +201,7 @@ async def serve(
     socket = response.socket
     assert socket is not None
     chosen = response.headers.get("Sec-WebSocket-Protocol")
-    end = web.WebSocketResponse(
+    end = WebSocketResponse(
         timeout=GOODBYE,
         protocols=(chosen,) if chosen else (),
         autoping=False,
@@ -211,7 +213,7 @@ async def serve(
         end.headers.add(name, value)
     try:
         await end.prepare(request)
-    except web.HTTPException as exc:
+    except HTTPException as exc:
         await socket.close(1001)
         raise Rejected("The WebSocket handshake is not a valid one.") from exc
     carried = _Carried(socket, end, heard)

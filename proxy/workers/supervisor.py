@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from .. import build
 from ..app import carried, settle, warn
 from ..core.config import ConfigError
 from ..telemetry.log import make
@@ -78,6 +79,7 @@ class Supervisor:
             names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
             why = "a plugin started them when it was imported; workers are without them: start them in running()"
             self.log.warning("threads_before_workers", threads=names, why=why)
+        build.load(self.config)
         settle()  # what workers share with us stays shared only as long as no collector walks it
         try:
             with self._signals():
