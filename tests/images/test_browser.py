@@ -106,8 +106,18 @@ class Eye:
         From without, since in a sandbox no program of ours would run either.
         """
         line = await self.page.context.new_cdp_session(self.page)
-        for _ in range(2):
-            await line.send("Page.captureScreenshot", {"clip": {"x": 0, "y": 0, "width": 40, "height": 30, "scale": 1}})
+        corner = {"x": 0, "y": 0, "width": 40, "height": 30, "scale": 1}
+        drawn = 0
+        async with asyncio.timeout(PATIENCE / 1000):
+            while drawn < 2:
+                try:
+                    await line.send("Page.captureScreenshot", {"clip": corner})
+                    drawn += 1
+                except Error as error:
+                    if "Unable to capture" not in str(
+                        error
+                    ):  # what a busy machine's browser says before its first frame
+                        raise
         await line.detach()
 
 
