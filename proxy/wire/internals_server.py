@@ -20,7 +20,7 @@ from aiohttp.web_server import Server  # not by aiohttp.web, which brings an app
 
 from ..model.errors import ProxyError, Rejected, RequestTimeout
 from ..model.exchange import Client
-from .internals import LIMIT, MAX_FIELD, read_less, whole
+from .internals import LIMIT, MAX_FIELD, READ, read_at_most, whole
 from .internals_request import CLOSED, Incoming, Upgrade, handed_over
 
 EMPTY_LINE = b"\r\n\r\n"
@@ -158,7 +158,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock of the first head: a client that says nothing holds nothing for long."""
         super().connection_made(transport)
-        read_less(transport)
+        read_at_most(transport, READ)
         self.head_since = self._loop.time()
 
     def data_received(self, data: bytes) -> None:

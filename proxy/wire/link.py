@@ -12,7 +12,7 @@ from ..model.body import Body
 from ..model.errors import ClientLeft, ProxyError, UpstreamError
 from .chunks import LAST, write_chunk
 from .framing import of_answer
-from .internals import EMPTY_PAYLOAD, StreamReader, read_less, response_parser
+from .internals import EMPTY_PAYLOAD, READ, StreamReader, read_at_most, response_parser
 from .question import Question
 
 INF = float("inf")
@@ -86,7 +86,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It stands."""
-        read_less(transport)
+        read_at_most(transport, READ)
         self.transport = transport  # type: ignore[assignment]
         self._pool.links.add(self)
 

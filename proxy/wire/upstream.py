@@ -14,7 +14,7 @@ from ..model.message import Headers, Request, Response
 from .chunks import one_chunk
 from .dial import Address, P
 from .headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end, lines
-from .internals import EMPTY_PAYLOAD, StreamReader, whole
+from .internals import EMPTY_PAYLOAD, READ, StreamReader, read_at_most, whole
 from .line import Line
 from .link import INF, Link
 from .question import Question
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 AGAIN = 3  # kept connections that may turn out dead before one question gives up
 REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))  # asked again without harm when a kept connection died
-WIDE = 2**18  # bytes held for a reader: larger pieces wake its task less often
+WIDE = 2**18  # bytes held for a reader, and read for one at a time: larger pieces wake its task less often
 
 
 class Wire:
@@ -291,6 +291,7 @@ class AnswerBody(Body):
             question.run()
             return held < WIDE
 
+        read_at_most(link.transport, WIDE)
         try:
             if first := self._here():
                 take(first)
@@ -314,6 +315,7 @@ class AnswerBody(Body):
             raise UpstreamError("the answer broke off", sent=True) from exc
         finally:
             question.sink = None
+            read_at_most(link.transport, READ)
             if not stream.is_eof():
                 link.cancel(question)
 
