@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -25,6 +25,7 @@ from .tables import (
     UpstreamTable,
 )
 from .tables_kept import ImagesTable, StoreTable
+from .unbuilt import unbuilt_in
 from .words import at, nearest
 
 if TYPE_CHECKING:  # and at run time for a file that has such tables
@@ -53,14 +54,6 @@ __all__ = [
     "zero",
 ]
 
-# What is read and checked but does nothing yet, with the value that asks for nothing (None: any value asks for
-# something). Building a feature is deleting its lines here; a test holds docs and deploy/config to this list.
-UNBUILT: dict[str, object] = {
-    "admin": None,
-    "server.trusted_proxies": [],
-    "server.max_json": None,
-    "routes.*.max_json": None,
-}
 # Our own plugins. One that is not installed is not built yet: its table does nothing, and a chain must not name it,
 # for a chain that says "quota" and has none would be worse than a refusal to start.
 BUILT_IN = ("keys", "idempotency", "quota", "moderation", "cache", "rehost", "failover", "tasks")
@@ -453,23 +446,3 @@ def _plugin(reader: Reader, name: str, table: dict[str, Any]) -> PluginTable | N
     except Exception as exc:  # foreign code: a fault of it must not end in a traceback at start
         reader.complain(where, f"{cls.__name__} can't be made: {type(exc).__name__}: {exc}")
     return plugin if len(reader.complaints) == before else None
-
-
-def unbuilt_in(raw: dict[str, Any]) -> Iterator[str]:
-    """The addresses of what the file gives and this version does nothing with."""
-    for pattern, idle in UNBUILT.items():
-        for address, value in _given(raw, pattern.split("."), ""):
-            if value != idle:
-                yield address
-
-
-def _given(raw: object, parts: Sequence[str], where: str) -> Iterator[tuple[str, object]]:
-    if not parts:
-        yield where, raw
-    elif isinstance(raw, list) and parts[0] == "*":
-        for i, item in enumerate(raw):
-            yield from _given(item, parts[1:], f"{where}[{i}]")
-    elif isinstance(raw, dict):
-        for key in raw if parts[0] == "*" else [parts[0]]:
-            if key in raw:
-                yield from _given(raw[key], parts[1:], at(where, key))

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from proxy.api import Secret
 from proxy.core import config as module
 from proxy.core.config import (
-    UNBUILT,
     AdminTable,
     Complaint,
     Config,
@@ -30,10 +29,10 @@ from proxy.core.config import (
     StoreTable,
     UpstreamTable,
     load,
-    unbuilt_in,
 )
 from proxy.core.price import PriceTable
 from proxy.core.settings import settings_of
+from proxy.core.unbuilt import UNBUILT, unbuilt_in
 from proxy.model.limit import Limits
 from proxy.openai.failure_rule import Rule
 
