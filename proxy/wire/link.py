@@ -14,6 +14,7 @@ from .chunks import LAST, write_chunk
 from .framing import of_answer
 from .internals import EMPTY_PAYLOAD, READ, StreamReader, read_at_most, response_parser
 from .question import Question
+from .turn import Round
 
 INF = float("inf")
 
@@ -25,6 +26,8 @@ class Pool(Protocol):
     idle_timeout: float
     links: set[Link]
 
+    @property
+    def round(self) -> Round: ...
     def now(self) -> float: ...
     def rest(self, link: Link) -> None: ...
     def lost(self, link: Link) -> None: ...
@@ -47,12 +50,14 @@ class Link(asyncio.Protocol):
         "deadline",
         "idle_since",
         "question",
+        "round",
         "transport",
     )
 
     def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
         self._loop = loop
+        self.round = pool.round
         self._parser: Any = None
         self._left = 0  # bytes of a counted body still to come; they are counted, not parsed
         self._last = False  # no further question after this one
@@ -94,7 +99,7 @@ class Link(asyncio.Protocol):
 
     def ask(self, head: bytes, body: bytes | Body, *, chunked: bool, with_answer_body: bool) -> Question:
         """Send a question; its answer's head comes through the question's future."""
-        question = self.question = Question(self._loop)
+        question = self.question = Question(self.round)
         self._left = 0
         self._last = False
         self.idle_since = INF

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .internals import EMPTY_PAYLOAD, StreamReader
-from .turn import Turn
+from .turn import Round, Turn
 
 
 class Question:
@@ -19,7 +19,7 @@ class Question:
 
     __slots__ = ("broken", "chunked", "head", "heard", "sent", "sink", "stream", "turn", "upload")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, round: Round) -> None:
         self.head: tuple[Any, StreamReader] | None = None
         self.broken: BaseException | None = None  # why there is no head
         self.heard = False  # the answer's head has come
@@ -29,7 +29,7 @@ class Question:
         self.upload: asyncio.Task[None] | None = None
         # While nobody looks at the answer, its bytes go here the moment they come. False: enough for now.
         self.sink: Callable[[bytes], bool] | None = None
-        self.turn: Turn | None = Turn(loop)  # who asked waits for the head, then for bytes, the end, a break
+        self.turn: Turn | None = Turn(round)  # who asked waits for the head, then for bytes, the end, a break
 
     def wake(self) -> None:
         """Tell who takes the answer that something has changed."""

@@ -18,7 +18,7 @@ from .internals import EMPTY_PAYLOAD, READ, StreamReader, read_at_most, whole
 from .line import Line
 from .link import INF, Link
 from .question import Question
-from .turn import Turn
+from .turn import Round, Turn
 from .websocket import Sockets, wants_socket
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Wire:
         self._idle: list[Link] = []
         self._sockets = Sockets(self)
         self._timer: asyncio.TimerHandle | None = None
+        self._round: Round | None = None
         self._tick = min(1.0, max(0.02, min(first_byte_timeout, idle_timeout, keepalive) / 8))
 
     async def send(self, request: Request) -> Response:
@@ -111,6 +112,13 @@ class Wire:
         return b"\r\n".join((start, *out, b"", b""))
 
     # --- the pool
+
+    @property
+    def round(self) -> Round:
+        """The loop's next round, for all links."""
+        if self._round is None:
+            self._round = Round(asyncio.get_running_loop())
+        return self._round
 
     def _take(self) -> Link | None:
         now = self.now()
@@ -236,7 +244,6 @@ class AnswerBody(Body):
         """The next piece, b"" at the end; the rest is iterated or poured. Cancelled, it loses nothing."""
         self._begun = True
         stream, link, question = self._stream, self._link, self._question
-        loop = asyncio.get_running_loop()
 
         def take(piece: bytes) -> bool:
             self._ahead += piece
@@ -251,7 +258,7 @@ class AnswerBody(Body):
                 if stream.is_eof():
                     return b""
                 question.sink = take
-                question.turn = turn = Turn(loop)
+                question.turn = turn = Turn(link.round)
                 link.expect(question)
                 link.resume_reading()
                 await turn
@@ -279,7 +286,6 @@ class AnswerBody(Body):
             raise BodyConsumed
         self._read = True
         stream, link, question = self._stream, self._link, self._question
-        loop = asyncio.get_running_loop()
         pieces: deque[bytes] = deque()
         held = 0
 
@@ -305,7 +311,7 @@ class AnswerBody(Body):
                     raise broken
                 if stream.is_eof():
                     return
-                question.turn = turn = Turn(loop)
+                question.turn = turn = Turn(link.round)
                 link.expect(question)
                 link.resume_reading()
                 await turn
@@ -329,7 +335,6 @@ class AnswerBody(Body):
             raise BodyConsumed
         self._read = True
         stream, link, question = self._stream, self._link, self._question
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 if (broken := stream.exception()) is not None:
@@ -339,7 +344,7 @@ class AnswerBody(Body):
                 if stream.is_eof():
                     return
                 question.sink = sink
-                question.turn = turn = Turn(loop)
+                question.turn = turn = Turn(link.round)
                 link.expect(question)
                 link.resume_reading()
                 await turn

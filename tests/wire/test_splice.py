@@ -10,7 +10,7 @@ import pytest
 from proxy.api import Exchange, Forward, Outcome, Request, Response
 from proxy.testkit import Call, RawClient, ScriptedUpstream, serve
 from proxy.wire import upstream as upstream_module
-from proxy.wire.turn import Turn
+from proxy.wire.turn import Round, Turn
 
 from .telling import GET, chunk, config, until
 
@@ -74,8 +74,8 @@ async def test_no_task_wakes_for_bytes_that_nobody_looks_at(
 ) -> None:
     made: list[Turn] = []
 
-    def watched(loop: asyncio.AbstractEventLoop) -> Turn:
-        made.append(Turn(loop))
+    def watched(round: Round) -> Turn:
+        made.append(Turn(round))
         return made[-1]
 
     async def script(call: Call) -> None:
@@ -178,7 +178,7 @@ async def test_the_upstreams_clock_stands_while_the_client_takes_nothing() -> No
 
 async def test_a_turn_runs_who_waits_inside_the_call() -> None:
     loop = asyncio.get_running_loop()
-    turn, order = Turn(loop), []
+    turn, order = Turn(Round(loop)), []
 
     async def waits() -> None:
         await turn
@@ -201,7 +201,7 @@ async def test_a_turn_runs_who_waits_inside_the_call() -> None:
 
 
 async def test_a_turn_taken_within_a_task_runs_who_waits_later() -> None:
-    turn = Turn(asyncio.get_running_loop())
+    turn = Turn(Round(asyncio.get_running_loop()))
 
     async def waits() -> str:
         await turn
@@ -215,13 +215,13 @@ async def test_a_turn_taken_within_a_task_runs_who_waits_later() -> None:
 
 
 async def test_a_turn_that_was_taken_before_anybody_waited_is_no_wait() -> None:
-    turn = Turn(asyncio.get_running_loop())
+    turn = Turn(Round(asyncio.get_running_loop()))
     turn.later()
     await turn
 
 
 async def test_who_waits_for_a_turn_can_be_cancelled_and_the_turn_is_then_nothing() -> None:
-    turn = Turn(asyncio.get_running_loop())
+    turn = Turn(Round(asyncio.get_running_loop()))
 
     async def waits() -> None:
         await turn
@@ -236,7 +236,7 @@ async def test_who_waits_for_a_turn_can_be_cancelled_and_the_turn_is_then_nothin
 
 
 async def test_a_timeout_round_a_turn_is_a_timeout() -> None:
-    turn = Turn(asyncio.get_running_loop())
+    turn = Turn(Round(asyncio.get_running_loop()))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await turn
