@@ -73,8 +73,7 @@ class Client:
     http: tuple[int, int] = (1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an exchange ended, for its finishers."""
 
     status: int  # what the client was told; 0 when it left before it was told anything
