@@ -58,7 +58,7 @@ class Keys(Plugin):
 
     async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
         """Take the key off, find its owner, and let them go where they may."""
-        socket = (request.headers.get("Upgrade") or "").lower() == "websocket"
+        socket = request.headers.view.get("Upgrade", "").lower() == "websocket"
         key, request = _taken_off(request)
         if self.mode == "open":
             self._guard(request)
@@ -113,9 +113,9 @@ async def _narrowed(caller: Caller, request: Request, forward: Forward) -> Respo
 
 def _taken_off(request: Request) -> tuple[str | None, Request]:
     """The caller's key and the request without it. Raises Rejected where two places name different ones."""
-    headers = request.headers
+    headers = request.headers.view
     found: set[str] = set()
-    for value in headers.getall("Authorization"):
+    for value in headers.getall("Authorization", ()):
         scheme, _, token = value.partition(" ")
         found.add(token.strip() if scheme.lower() == "bearer" else value)
     for name in ("x-api-key", "api-key"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from proxy.api import (
     Attempt,
@@ -98,4 +98,4 @@ async def _whole(response: Response) -> Response | None:
         return None
     finally:
         await response.aclose()
-    return replace(response, body=Bytes(body))
+    return response.but(body=Bytes(body))

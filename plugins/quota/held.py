@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from proxy.api import (
@@ -79,7 +78,7 @@ class Held:
             except BaseException:
                 await ahead.aclose()
                 raise
-            body, response = ahead.held, replace(response, body=ahead)
+            body, response = ahead.held, response.but(body=ahead)
         failures = self._policy.services.failures
         failure = failures.classify(
             response.status, response.headers, body[:SMALL], sent=True, paid=True, upstream=attempt.upstream

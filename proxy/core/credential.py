@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ..model.errors import ProxyError
 from ..model.exchange import Attempt, Exchange
 from ..model.message import Headers, Request, Response
+from ..model.names import Judged
 from ..model.slots import CALLER, CAPABILITY
 from ..model.values import Secret
-from .names import Judged
 
 if TYPE_CHECKING:
     from ..model.plugin import Forward
@@ -120,7 +119,7 @@ class Credential:
         if swaps and self._mark[1]:
             pairs.append(self._mark)
         headers = Headers(tuple(pairs))
-        if swaps and "Sec-WebSocket-Protocol" in exchange.received.headers:
+        if swaps and "Sec-WebSocket-Protocol" in exchange.received.headers.view:
             headers = _without_socket_key(headers)
         response = await forward(
             Request(request.method, request.target, headers, request.body, request.upstream, request.attempt)
@@ -129,12 +128,11 @@ class Credential:
             return response
         raw = response.headers.raw
         kept = tuple([pair for pair in raw if ACCOUNTS_JUDGED[pair[0]]])
-        return response if len(kept) == len(raw) else replace(response, headers=Headers(kept))
+        return response if len(kept) == len(raw) else response.but(headers=Headers(kept))
 
     def _value(self, exchange: Exchange, attempt: Attempt | None) -> bytes | None:
         """What is sent for this caller: their own, else their group's, else the upstream's next that may be used."""
-        caller = exchange.get(CALLER)
-        if caller is not None and (self._of_callers or self._of_groups):
+        if (self._of_callers or self._of_groups) and (caller := exchange.get(CALLER)) is not None:
             for own, whose, id in (
                 (self._of_callers, "caller", caller.id),
                 (self._of_groups, "group", caller.group or ""),
@@ -145,8 +143,7 @@ class Credential:
                     return own[id]
         if self._values:
             at = next(self._turn) % len(self._values)
-            capability = exchange.get(CAPABILITY)
-            if capability is not None and self._health is not None:
+            if self._health is not None and (capability := exchange.get(CAPABILITY)) is not None:
                 at = self._health.choose(self._upstream, self._ids, capability, at)
             if attempt is not None:
                 attempt.credential = self._ids[at]

@@ -19,7 +19,7 @@ def told(response: Response, over: Over) -> Response:
     if response.body.now() is not None:
         over()
         return response
-    return replace(response, body=Ended(response.body, _Once(over)))
+    return response.but(body=Ended(response.body, _Once(over)))
 
 
 class _Once:

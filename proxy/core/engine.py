@@ -260,12 +260,12 @@ class Engine:
         )
         return error
 
-    def marks(self, exchange: Exchange, response: Response) -> list[tuple[bytes, bytes]]:
-        """The headers that an answer carries of ours; none on a transparent route."""
+    def marks(self, exchange: Exchange, response: Response) -> list[bytes]:
+        """The header lines that an answer carries of ours; none on a transparent route."""
         lane = exchange.lane
         if not isinstance(lane, Lane) or lane.transparent:
             return []
-        marks = [(b"x-framegate-id", exchange.id.encode())]
+        marks = [b"x-framegate-id: " + exchange.id.encode()]
         if lane.expose == "all" and exchange.attempts:
             overhead = perf_counter() - exchange.began
             told = []
@@ -276,16 +276,16 @@ class Engine:
                     overhead -= attempt.queued.seconds
                 told.append(f"{attempt.upstream}={attempt.outcome}")
             marks += (
-                (b"x-framegate-upstream", winner.upstream.encode()),
-                (b"x-framegate-attempts", ", ".join(told).encode()),
-                (b"x-framegate-overhead-ms", b"%.2f" % max(0.0, overhead * 1000)),
+                b"x-framegate-upstream: " + winner.upstream.encode(),
+                b"x-framegate-attempts: " + ", ".join(told).encode(),
+                b"x-framegate-overhead-ms: %.2f" % max(0.0, overhead * 1000),
             )
             if winner.queued is not None:
-                marks.append((b"x-framegate-queue", str(winner.queued).encode()))
+                marks.append(b"x-framegate-queue: " + str(winner.queued).encode())
             if (stopped := exchange.get(STOPPED)) is not None:
-                marks.append((b"x-framegate-stopped", stopped.encode()))
+                marks.append(b"x-framegate-stopped: " + stopped.encode())
             if changed := (*exchange.get(CHANGED, ()), *winner.changed):
-                marks.append((b"x-framegate-changed", "; ".join(changed).encode()))
+                marks.append(b"x-framegate-changed: " + "; ".join(changed).encode())
         return marks
 
     def finish(self, exchange: Exchange, ended: Callable[[], Outcome]) -> None:

@@ -125,6 +125,11 @@ class Bytes(Body):
         self.data = data
         self.length = len(data)
 
+    @property
+    def kept(self) -> None:
+        """None: what is here is kept as it is."""
+        return None
+
     def now(self) -> bytes:
         """All of it."""
         return self.data

@@ -10,6 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from .body import EMPTY, Body, Bytes, Through
 from .coding import Plain
+from .names import LOWER
 from .slots import Slots
 from .socket import Change, Passage, Socket
 
@@ -70,7 +71,7 @@ class Headers:
         absent = set(left)
         out: list[tuple[bytes, bytes]] = []
         for name, old in self.raw:
-            key = name.lower()
+            key = LOWER[name]
             if key not in left:
                 out.append((name, old))
             elif key in absent:
@@ -82,7 +83,7 @@ class Headers:
 
     def without(self, names: frozenset[bytes]) -> Headers:
         """A copy without these lower-case names."""
-        return Headers(tuple([pair for pair in self.raw if pair[0].lower() not in names]))
+        return Headers(tuple([pair for pair in self.raw if LOWER[pair[0]] not in names]))
 
     def __repr__(self) -> str:
         # Values may be secrets; the names tell enough.
@@ -197,6 +198,19 @@ class Response:
         made.__class__ = cls
         return made  # type: ignore[no-any-return]
 
+    def but(self, *, headers: Headers | None = None, body: Body | None = None) -> Response:
+        """The same answer with these headers, or this body, in the place of its own."""
+        return Response(  # a quarter of what `replace` takes, and most answers are changed more than once
+            self.status,
+            self.headers if headers is None else headers,
+            self.body if body is None else body,
+            self.facts,
+            self.socket,
+            self.reason,
+            self.attempt,
+            self.reading,
+        )
+
     def through(
         self, transform: Transform | None = None, *, inward: Change | None = None, outward: Change | None = None
     ) -> Response:
@@ -210,16 +224,16 @@ class Response:
         if transform is None:
             return self
         body = self.body if self.body.coding is None else Plain(self.body)
-        return replace(self, headers=self.headers.without(OF_THE_BYTES), body=Through(body, transform))
+        return self.but(headers=self.headers.without(OF_THE_BYTES), body=Through(body, transform))
 
     def with_headers(self, **named: str | None) -> Response:
         """The same answer with headers set or (None) removed."""
-        return replace(self, headers=self.headers.replaced(**named))
+        return self.but(headers=self.headers.replaced(**named))
 
     def with_body(self, body: bytes) -> Response:
         """The same answer with another body; the old one stays with whoever still holds it, to be closed."""
         headers = self.headers.without(OF_THE_BYTES).replaced(content_length=str(len(body)))
-        return replace(self, headers=headers, body=Bytes(body))
+        return self.but(headers=headers, body=Bytes(body))
 
     async def aclose(self) -> None:
         """Let go of the body and the socket. Who drops a response closes it."""

@@ -52,9 +52,7 @@ class Delivery:
         self._until_close = False  # the answer's end is the connection's
         self.response: Response | None = None
 
-    async def write(
-        self, response: Response, marks: list[tuple[bytes, bytes]], *, method: str, http11: bool, keep: bool
-    ) -> None:
+    async def write(self, response: Response, marks: list[bytes], *, method: str, http11: bool, keep: bool) -> None:
         """Write the answer. Raises what ended it early; a connection must not live on after that."""
         body = response.body
         data = body.now()
@@ -93,9 +91,7 @@ class Delivery:
         self.complete = not self._exchange.left
         self.keep = keep and self.complete
 
-    def _head(
-        self, response: Response, marks: list[tuple[bytes, bytes]], *, bodiless: bool, length: int | None
-    ) -> list[bytes]:
+    def _head(self, response: Response, marks: list[bytes], *, bodiless: bool, length: int | None) -> list[bytes]:
         """Status line and headers in pieces. Framing is worked out here, whatever a plugin left in them."""
         start = b"HTTP/1.1 %d %b" % (response.status, response.reason)
         raw = response.headers.raw
@@ -105,7 +101,7 @@ class Delivery:
             out, unsaid = lines(raw, OUTWARD_FILTER, b"" if length is None or bodiless else b"%d" % length)
             if unsaid:
                 out.append(b"Content-Length: " + unsaid)
-        return [start, *out, *[b": ".join(mark) for mark in marks]]
+        return [start, *out, *marks]
 
     async def _stream(self, body: Body, *, chunked: bool) -> None:
         if (pour := getattr(body, "pour", None)) is not None:

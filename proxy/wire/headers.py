@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..core.names import Judged
 from ..model.message import RawHeaders
+from ..model.names import Judged
 
 HOP_BY_HOP = frozenset(
     (
@@ -76,7 +76,7 @@ def named_by_connection(raw: RawHeaders) -> frozenset[bytes]:
     return frozenset(named) - NEVER_NAMED - {b"close", b"keep-alive", b""}
 
 
-def end_to_end(raw: RawHeaders, judge: Judged) -> list[tuple[bytes, bytes]]:
+def end_to_end(raw: RawHeaders, judge: Judged[int]) -> list[tuple[bytes, bytes]]:
     """What crosses, in its own case, order and repeats; Content-Length included."""
     kept = []
     for pair in raw:
@@ -89,7 +89,7 @@ def end_to_end(raw: RawHeaders, judge: Judged) -> list[tuple[bytes, bytes]]:
     return kept
 
 
-def lines(raw: RawHeaders, judge: Judged, length: bytes) -> tuple[list[bytes], bytes]:
+def lines(raw: RawHeaders, judge: Judged[int], length: bytes) -> tuple[list[bytes], bytes]:
     """What crosses, as lines, and `length` (b"": none), unless it has been said in the place of a Content-Length."""
     out = []
     unsaid = length

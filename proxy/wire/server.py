@@ -158,7 +158,8 @@ class Edge:
     async def _socket(
         self, upgrade: Upgrade, exchange: Exchange, response: Response, delivery: Delivery
     ) -> Sent | object:
-        extra = [(name.decode(), value.decode()) for name, value in self._engine.marks(exchange, response)]
+        marks = self._engine.marks(exchange, response)
+        extra = [(name, value) for name, _, value in (mark.decode().partition(": ") for mark in marks)]
         try:
             delivery.status = 101
             await websocket.serve(upgrade, response, extra, delivery.count)

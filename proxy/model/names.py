@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
+T = TypeVar("T")
 REMEMBERED = 4096  # names; a client that makes up names can't grow it
 
 
-class Judged(dict[bytes, int]):
+class Judged(dict[bytes, T], Generic[T]):
     """Raw header name -> verdict; `judge` is given the name in lower case."""
 
-    def __init__(self, judge: Callable[[bytes], int]) -> None:
+    def __init__(self, judge: Callable[[bytes], T]) -> None:
         super().__init__()
         self._judge = judge
 
-    def __missing__(self, name: bytes) -> int:
+    def __missing__(self, name: bytes) -> T:
         if len(self) > REMEMBERED:
             self.clear()
         self[name] = verdict = self._judge(name.lower())
         return verdict
+
+
+LOWER: Judged[bytes] = Judged(lambda name: name)
