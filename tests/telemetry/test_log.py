@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import select
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ import pytest
 from proxy.model.errors import ProxyError
 from proxy.model.message import Response
 from proxy.telemetry.log import Lines, make
+from proxy.telemetry.log import _ms as milliseconds
 from proxy.testkit import RawClient, ScriptedUpstream, serve
 
 from ..wire.telling import GET, POST, config
@@ -130,6 +132,32 @@ def test_a_lost_line_costs_no_request(error: Exception) -> None:
 
     make("json", Full()).info("anything")
     Lines(Full()).msg("anything")
+
+
+def test_lines_written_together_stay_whole_in_a_pipe_that_others_write_to() -> None:
+    class Pipe(io.BytesIO):
+        def write(self, data: Any) -> int:
+            writes.append(bytes(data))
+            return len(data)
+
+    writes: list[bytes] = []
+    details = [{"number": number, "text": "x" * size} for number, size in enumerate((10, 2000, 1800, 3000, 9000, 10))]
+    make("json", Pipe()).infos("exchange", details)
+    lines = [orjson.loads(line) for write in writes for line in write.splitlines()]
+    assert [line["number"] for line in lines] == [0, 1, 2, 3, 4, 5] and {line["event"] for line in lines} == {
+        "exchange"
+    }
+    assert all(write.endswith(b"\n") for write in writes)
+    assert [write.count(b"\n") for write in writes] == [2, 1, 1, 1, 1]
+    assert all(len(write) <= select.PIPE_BUF for write in writes if write.count(b"\n") > 1)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.0000004, 0.0000006, 0.00123456, 1.005, 2.675, 599.9999999])
+def test_milliseconds_are_rounded_to_the_nearest(seconds: float) -> None:
+    for parts, digits in ((1000, 3), (100, 2)):
+        shown = milliseconds(seconds, parts)
+        assert abs(shown - seconds * 1000) <= 0.5 / parts + 1e-9
+        assert len(repr(shown).partition(".")[2]) <= digits
 
 
 def test_a_line_of_broken_text_is_written_all_the_same() -> None:

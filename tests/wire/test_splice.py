@@ -240,3 +240,37 @@ async def test_a_timeout_round_a_turn_is_a_timeout() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await turn
+
+
+async def test_a_round_lets_all_go_on_in_their_order_and_who_is_added_meanwhile_in_the_next() -> None:
+    loop = asyncio.get_running_loop()
+    turns, order = Round(loop), []
+
+    def first() -> None:
+        order.append("first")
+        turns.add(lambda: order.append("third"))
+
+    turns.add(first)
+    turns.add(lambda: order.append("second"))
+    assert not order
+    loop.call_soon(lambda: order.append("between"))
+    await asyncio.sleep(0)
+    assert order == ["first", "second", "between"]
+    await asyncio.sleep(0)
+    assert order[3:] == ["third"]
+
+
+async def test_one_that_fails_keeps_none_of_its_round() -> None:
+    loop = asyncio.get_running_loop()
+    turns, order, told = Round(loop), [], []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    error = RuntimeError("a fault")
+
+    def fails() -> None:
+        raise error
+
+    turns.add(fails)
+    turns.add(lambda: order.append("second"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order == ["second"] and told == [error]
