@@ -101,7 +101,7 @@ def upstream(
     )
     swaps = config.has_credential(name)
     layers: tuple[tuple[str, Inner], ...] = () if queue is None else (("queue", queue),)
-    names = None
+    names = credential = None
     if table.models or table.only:
         from .core.model_names import ModelNames  # and with it the reader of requests
 
@@ -119,8 +119,7 @@ def upstream(
             upstream=name,
             health=health,
         )
-        layers = (*layers, ("credential", credential))
-    return Upstream(name, wire, layers, names)
+    return Upstream(name, wire, layers, names, credential)
 
 
 def _route(config: Config, made: Generation, table: RouteTable, placed: dict[str, Placed], log: Any) -> Route[Lane]:

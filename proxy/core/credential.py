@@ -15,7 +15,6 @@ from ..model.slots import CALLER, CAPABILITY
 from ..model.values import Secret
 
 if TYPE_CHECKING:
-    from ..model.plugin import Forward
     from .health import Health
 
 Auth = Literal["bearer", "api-key", "none"]
@@ -108,8 +107,8 @@ class Credential:
 
         self._judged = Judged(judge)
 
-    async def __call__(self, exchange: Exchange, request: Request, forward: Forward) -> Response:
-        """Swap the caller's things for the upstream's, ask, and keep the account's things to ourselves."""
+    def attach(self, exchange: Exchange, request: Request) -> Request:
+        """Swap the caller's things for the upstream's. Raises ProxyError where there is no credential for them."""
         swaps = self._swaps
         judged = self._judged
         pairs = [pair for pair in request.headers.raw if judged[pair[0]]]
@@ -121,10 +120,11 @@ class Credential:
         headers = Headers(tuple(pairs))
         if swaps and "Sec-WebSocket-Protocol" in exchange.received.headers.view:
             headers = _without_socket_key(headers)
-        response = await forward(
-            Request(request.method, request.target, headers, request.body, request.upstream, request.attempt)
-        )
-        if not swaps:
+        return Request(request.method, request.target, headers, request.body, request.upstream, request.attempt)
+
+    def detach(self, response: Response) -> Response:
+        """Keep the account's things to ourselves."""
+        if not self._swaps:
             return response
         raw = response.headers.raw
         kept = tuple([pair for pair in raw if ACCOUNTS_JUDGED[pair[0]]])
@@ -149,12 +149,14 @@ class Credential:
                 attempt.credential = self._ids[at]
             return self._values[at]
         if self._of_callers or self._of_groups:  # else its secret stands in `headers` or in the base URL
-            raise ProxyError(
+            missing = ProxyError(
                 "There is no credential for you at this upstream.",
                 status=503,
                 type="service_unavailable_error",
                 code="provider_credential_missing",
             )
+            missing.layer = "credential"
+            raise missing
         if attempt is not None:
             attempt.credential = FIXED
         return None

@@ -126,7 +126,7 @@ class Generation:
             return read(await let_in(exchange, answer, inspected=looks), verdict_only=verdict_only)
 
         layers = [(one.name, one.plugin, one.on_crash) for one in placed]
-        transparent = not placed and not self.upstreams[upstream].layers
+        transparent = not placed and self.upstreams[upstream].bare
         return Lane(self, build(layers, door, log), upstream, transparent=transparent, **rest)
 
     def leave(self) -> None:

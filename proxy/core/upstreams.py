@@ -1,9 +1,9 @@
-"""Every upstream by name, each with an inner chain of its own: model names, credential, then the wire."""
+"""Every upstream by name, each with an inner chain of its own: queue, model names, credential, then the wire."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -19,6 +19,7 @@ from .finish import begin
 if TYPE_CHECKING:
     from ..model.health import Health
     from ..model.services import Asks, Log, Spawn
+    from .credential import Credential
     from .model_names import ModelNames
 
 FOREVER = float("inf")
@@ -34,12 +35,18 @@ class Wire(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One upstream: its wire and the layers before it, outermost first."""
+    """One upstream: its wire, the credential attached at its door, and the layers before that, outermost first."""
 
     name: str
     wire: Wire
     layers: tuple[tuple[str, Inner], ...]
     names: ModelNames | None = None  # that of them which knows what it serves
+    credential: Credential | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether what is sent there goes out as it is."""
+        return not self.layers and self.credential is None
 
 
 class Upstreams:
@@ -61,7 +68,7 @@ class Upstreams:
         self._doors: dict[str, Door] = {
             name: build(
                 [(layer, inner, "refuse") for layer, inner in upstream.layers],
-                _sent(name, upstream.wire.send, depth=-len(upstream.layers)),
+                _sent(upstream, depth=-len(upstream.layers)),
                 log,
                 innermost=1 - len(upstream.layers),
             )
@@ -124,19 +131,27 @@ class Upstreams:
             await upstream.wire.aclose()
 
 
-def _sent(name: str, send: Callable[[Request], Awaitable[Response]], *, depth: int) -> Door:
-    """The innermost door: one call of the wire, its end written down in its attempt and as a span."""
+def _sent(upstream: Upstream, *, depth: int) -> Door:
+    """The innermost door: one call of the wire, its end written down in its attempt and as a span.
+
+    The credential is no layer: it waits for nothing, and each layer holds a kilobyte of a request that waits.
+    """
+    name, send, credential = upstream.name, upstream.wire.send, upstream.credential
 
     async def door(exchange: Exchange, request: Request) -> Response:
         attempt = request.attempt
         assert attempt is not None
+        if credential is not None:
+            request = credential.attach(exchange, request)
         attempt.sent = True  # until it is known better: cancelled in mid-flight, it may have been heard
         began = perf_counter()
         attempt.began = attempt.began or began
         try:
             response = await send(request)
             attempt.status = response.status
-            return response if response.attempt is attempt else replace(response, attempt=attempt)
+            if response.attempt is not attempt:
+                response = replace(response, attempt=attempt)
+            return response if credential is None else credential.detach(response)
         except UpstreamError as error:
             attempt.sent = error.sent
             attempt.error = "timeout" if error.timeout else "broken" if error.sent else "unreachable"

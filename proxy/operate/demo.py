@@ -43,8 +43,6 @@ api_key  = "env:SANDBOX_KEY"
 match = "* /v1/*"
 chain = {chain}
 """
-# What the layers do that are no plugins: each upstream has them in front of its wire.
-INNER = {"credential": "Puts the upstream's own key in the place of yours."}
 STORY = """\
 Your app keeps its SDK and its code; only the base URL changes.
 Next: [bold]OPENAI_API_KEY=sk-... framegate serve[/], then OpenAI(base_url="http://127.0.0.1:8080/v1").\
@@ -169,7 +167,7 @@ def _layers(console: Console, asked: Asked) -> None:
 def _did(layer: str, verdict: str) -> str:
     if layer in CHAIN:
         return (registry.find(layer).__doc__ or "").partition("\n")[0]
-    return INNER.get(layer) or f"{verdict.capitalize()} with the picture."
+    return f"Asked with its own key in the place of yours; {verdict} with the picture."
 
 
 def _complaint(body: bytes) -> str:

@@ -44,7 +44,7 @@ def request(*headers: tuple[bytes, bytes]) -> Request:
 
 async def ask(layer: Credential, asked: Asked, *headers: tuple[bytes, bytes]) -> Response:
     question = request(*headers)
-    return await layer(Exchange("id", question, Client("me")), question, asked)
+    return layer.detach(await asked(layer.attach(Exchange("id", question, Client("me")), question)))
 
 
 async def test_the_key_takes_the_callers_place() -> None:
@@ -88,10 +88,8 @@ async def test_plain_headers_alone_leave_the_caller_what_is_theirs() -> None:
 
 
 async def test_the_rest_of_the_request_is_the_same() -> None:
-    asked = Asked()
     question = request((b"Content-Length", b"4"))
-    await credential("ours")(Exchange("id", question, Client("me")), question, asked)
-    got = asked.requests[0]
+    got = credential("ours").attach(Exchange("id", question, Client("me")), question)
     assert (got.method, got.target, got.upstream) == ("POST", "/x?a=%2F", "openai") and got.body is question.body
     assert question.headers.raw == ((b"Content-Length", b"4"),)
 

@@ -38,8 +38,8 @@ def test_tells_what_each_layer_did_and_saves_the_picture(house: None, tmp_path: 
     told = done.stdout
     assert "two herons [at] dusk" in told
     assert (Keys.__doc__ or "").splitlines()[0] in " ".join(told.split())
-    layers = [told.index(f"{layer} ") for layer in ("  keys", "  rehost", "  failover", "  credential", "    sandbox ")]
-    assert layers == sorted(layers)
+    layers = [told.index(f"{layer} ") for layer in ("  keys", "  rehost", "  failover", "    sandbox ")]
+    assert layers == sorted(layers) and "its own key in the place of yours" in " ".join(told.split())
     assert re.search(r"sk-fg-[a-z2-7]+-…", told) and re.search(r"http://127.0.0.1:\d+/files/[a-z2-7]{26}\.png", told)
     with Image.open(tmp_path / "framegate-demo.png") as picture:
         assert (picture.format, picture.size) == ("PNG", (1024, 1024))
