@@ -18,9 +18,9 @@ from proxy.wire import listening, secure
 
 from .authority import Authority
 from .securing import Client, Run, connected, secured
+from .sockets import echo
+from .sockets import upstream as sockets
 from .telling import GET, config, post, until
-from .test_websocket import echo
-from .test_websocket import upstream as sockets
 
 MB = 1_000_000
 LAST = b"GET /v1/x HTTP/1.1\r\nHost: me\r\nConnection: close\r\n\r\n"
