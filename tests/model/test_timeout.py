@@ -1,0 +1,114 @@
+"""Time limits: what others take counts, and how long our own loop stood still does not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from proxy.model.timeout import Within
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+TIME = 0.1
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a test's story on one of the two loops."""
+    factory = None
+    if request.param == "uvloop":
+        factory = pytest.importorskip(
+            "uvloop", reason="uvloop is not installed here; the extra 'speed' brings it"
+        ).new_event_loop
+
+    def go(story: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(story)
+
+    return go
+
+
+def standing(told: asyncio.Future[str], seconds: float = 3 * TIME) -> None:
+    """Let the loop stand, and a thread answer meanwhile."""
+    loop = asyncio.get_running_loop()
+
+    def stand() -> None:
+        loop.call_soon_threadsafe(told.set_result, "told")
+        time.sleep(seconds)
+
+    loop.call_soon(stand)
+
+
+def test_who_waits_for_nothing_waits_so_long(run: Run) -> None:
+    async def story() -> None:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with Within(TIME):
+                await asyncio.Event().wait()
+        assert time.monotonic() - began >= TIME * 0.9
+
+    run(story())
+
+
+def test_what_came_while_the_loop_stood_is_in_time(run: Run) -> None:
+    async def story() -> None:
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        async with Within(TIME):
+            standing(told)
+            assert await told == "told"
+
+    run(story())
+
+
+def test_what_takes_a_few_rounds_more_is_in_time_too(run: Run) -> None:
+    async def story() -> None:
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        async with Within(TIME):
+            standing(told)
+            await told
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+    run(story())
+
+
+def test_a_loop_that_stands_again_and_again_comes_to_an_end(run: Run) -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+
+        def stand() -> None:
+            nonlocal handle
+            time.sleep(TIME)
+            handle = loop.call_soon(stand)
+
+        handle = loop.call_soon(stand)
+        with pytest.raises(TimeoutError):
+            async with Within(TIME):
+                await asyncio.Event().wait()
+        handle.cancel()
+
+    run(story())
+
+
+def test_who_is_cancelled_and_what_fails_are_told_as_they_are(run: Run) -> None:
+    async def story() -> None:
+        async def wait() -> None:
+            async with Within(TIME):
+                await asyncio.Event().wait()
+
+        waiting = asyncio.ensure_future(wait())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(ZeroDivisionError):
+            async with Within(TIME):
+                raise ZeroDivisionError
+        async with Within(TIME):
+            pass
+        await asyncio.sleep(2 * TIME)  # nobody is woken by what is over
+
+    run(story())
