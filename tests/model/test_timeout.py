@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
 from proxy.model.timeout import Within
 
-Run = Callable[[Coroutine[Any, Any, None]], None]
+from ..loops import Run
+
 TIME = 0.1
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a test's story on one of the two loops."""
-    factory = None
-    if request.param == "uvloop":
-        factory = pytest.importorskip(
-            "uvloop", reason="uvloop is not installed here; the extra 'speed' brings it"
-        ).new_event_loop
-
-    def go(story: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(story)
-
-    return go
 
 
 def standing(told: asyncio.Future[str], seconds: float = 3 * TIME) -> None:

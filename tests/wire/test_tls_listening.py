@@ -16,8 +16,9 @@ from proxy.core.tables import Listen
 from proxy.testkit import Call, ScriptedUpstream, Served, serve
 from proxy.wire import listening, secure
 
+from ..loops import Run
 from .authority import Authority
-from .securing import Client, Run, connected, secured
+from .securing import Client, connected, secured
 from .sockets import echo
 from .sockets import upstream as sockets
 from .telling import GET, config, post, until
