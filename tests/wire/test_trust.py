@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.api import Exchange, Forward, Request, Response, Services
+from proxy.app import dial
 from proxy.core.config import load
 from proxy.testkit import RawClient, ScriptedUpstream, Served, TurnedClock, serve
 from proxy.wire.fetch import Fetcher
@@ -59,6 +60,12 @@ async def test_one_is_made_for_all_that_believe_the_same(made: Made, authority: 
     async with serve(text):
         usual, more = [context.cert_store_stats()["x509"] for context in made.contexts]
         assert more == usual + 1
+
+
+def test_who_only_dials_makes_one_too(made: Made, tmp_path: Path) -> None:
+    path = tmp_path / "framegate.toml"
+    path.write_text(several("https://127.0.0.1:1/v1", a="", b="", c=""))
+    assert len(dial(load(path, {}))) == 3 and len(made.contexts) == 1
 
 
 async def test_they_are_made_where_the_loop_does_not_wait(made: Made) -> None:
