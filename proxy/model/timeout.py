@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Any
 
 TICK = 0.05  # seconds by which any loop may be late
 
@@ -11,35 +12,44 @@ TICK = 0.05  # seconds by which any loop may be late
 class Within:
     """`async with Within(seconds):` as with asyncio.timeout, but for the time in which the loop itself stood still.
 
-    On a busy machine that may be seconds, and its timers fire before it hears what came meanwhile. So as long as it
-    stood, and as the time is, is waited once more.
+    On a busy machine that may be seconds, and its timers fire before it hears what came meanwhile. So where it
+    stood it is given as long again, up to the time itself.
     """
 
-    __slots__ = ("_bound", "_due", "_loop", "_spare", "_timer")
+    __slots__ = ("_before", "_due", "_loop", "_over", "_spare", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._bound = asyncio.timeout(None)
         self._spare = seconds
         self._due = self._loop.time() + seconds
-        self._timer: asyncio.TimerHandle
+        self._over = False
+        self._before: int  # cancellations by others, which are none of ours
+        self._task: asyncio.Task[Any]
+        self._timer: asyncio.Handle
 
     async def __aenter__(self) -> None:
-        await self._bound.__aenter__()
-        self._timer = self._loop.call_at(self._due, self._over)
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._before = task, task.cancelling()
+        self._timer = self._loop.call_at(self._due, self._look)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        await self._bound.__aexit__(kind, error, trace)
+        if self._over and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
-    def _over(self) -> None:
+    def _look(self) -> None:
         now = self._loop.time()
         stood = min(now - self._due, self._spare)
         if stood < TICK:
-            self._bound.reschedule(now)  # in the next round: what this one still hears is in time
+            self._timer = self._loop.call_soon(self._end)  # what this round still hears is in time
         else:
             self._spare -= stood
             self._due = now + stood
-            self._timer = self._loop.call_at(self._due, self._over)
+            self._timer = self._loop.call_at(self._due, self._look)
+
+    def _end(self) -> None:
+        self._over = True
+        self._task.cancel()

@@ -32,6 +32,8 @@ def test_who_waits_for_nothing_waits_so_long(run: Run) -> None:
             async with Within(TIME):
                 await asyncio.Event().wait()
         assert time.monotonic() - began >= TIME * 0.9
+        task = asyncio.current_task()
+        assert task is not None and not task.cancelling()  # what comes next is not taken for cancelled
 
     run(story())
 
@@ -72,6 +74,24 @@ def test_a_loop_that_stands_again_and_again_comes_to_an_end(run: Run) -> None:
             async with Within(TIME):
                 await asyncio.Event().wait()
         handle.cancel()
+
+    run(story())
+
+
+def test_of_two_limits_the_shorter_ends_the_wait(run: Run) -> None:
+    async def story() -> None:
+        heard: list[str] = []
+        for outer, inner in ((TIME, 99.0), (99.0, TIME)):
+            try:
+                async with asyncio.timeout(outer):
+                    try:
+                        async with Within(inner):
+                            await asyncio.Event().wait()
+                    except TimeoutError:
+                        heard.append("inner")
+            except TimeoutError:
+                heard.append("outer")
+        assert heard == ["outer", "inner"]
 
     run(story())
 
