@@ -25,6 +25,7 @@ from .wire import internals
 from .wire.listening import BACKLOG, Acceptor, Shares, bind, clear, spelled
 from .wire.secure import Greeter
 from .wire.server import Edge
+from .wire.trust import Trust
 
 if TYPE_CHECKING:
     import ssl
@@ -284,8 +285,9 @@ async def _dial(config: Config) -> list[str]:
             complaints.append(f"store: {error.message}{f' ({error.__cause__})' if str(error.__cause__ or '') else ''}")
         finally:
             await house.state.aclose()
+    trust = Trust()
     for name in config.upstreams:
-        wire = build.upstream(config, name, house.clock, environ=house.state.environ).wire
+        wire = build.upstream(config, name, house.clock, environ=house.state.environ, trust=trust).wire
         try:
             await wire.dial()
         except UpstreamError as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .core import proxies
 from .core.credential import Credential
 from .core.engine import Generation, Lane, Placed
 from .core.routes import Route, Routes
 from .core.upstreams import Upstream, Upstreams
+from .wire.trust import Trust
 from .wire.upstream import Wire
 
 if TYPE_CHECKING:
@@ -39,7 +41,11 @@ async def generation(
 
     `make` stands in for `upstream`, where a test has wires of its own, and `remote` for what fetches from URLs.
     """
-    make = make or partial(upstream, environ=state.environ)
+    trust = Trust()
+    if make is None:
+        secure = [table for table in config.upstreams.values() if urlsplit(table.base_url).scheme == "https"]
+        await trust.read([table.ca_file for table in secure])
+        make = partial(upstream, environ=state.environ, trust=trust)
     health = state.health(log)
     placed = {
         name: Placed(name, table.make(), table.on_crash)
@@ -50,7 +56,7 @@ async def generation(
     if _lends(config):
         from .lent import Lent  # and with it half of the house, of which an empty chain needs nothing
 
-        lent = Lent(config, state, clock, log)
+        lent = Lent(config, state, clock, log, trust)
 
     def made_of(name: str) -> Upstream:
         return make(config, name, clock, engine.mark, health, None if lent is None else lent.queue(name))
@@ -86,6 +92,7 @@ def upstream(
     queue: Inner | None = None,
     *,
     environ: Mapping[str, str] | None = None,
+    trust: Trust | None = None,
 ) -> Upstream:
     """One upstream: its wire and the layers that its table asks for. `environ` may name a proxy on the way."""
     table = config.upstreams[name]
@@ -98,6 +105,7 @@ def upstream(
         max_connections=table.max_connections,
         ca_file=table.ca_file,
         proxy=proxies.find(table.proxy, table.base_url, environ or {}),
+        trust=trust,
     )
     swaps = config.has_credential(name)
     layers: tuple[tuple[str, Inner], ...] = () if queue is None else (("queue", queue),)

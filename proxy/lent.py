@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # and at run time for the part that needs it
     from .state import State
     from .wire.dial import Address
     from .wire.fetch import Fetcher, Origin
+    from .wire.trust import Trust
 
 # Installed plugins that take no part which is long to load. Where there is any other, all parts are there at the start,
 # lest a request wait for one: together they are some 20 ms, and 2 MB.
@@ -69,12 +70,13 @@ def _frugal(config: Config) -> bool:
 class Lent:
     """What one generation lends: to its plugins, and to the queues before its upstreams."""
 
-    def __init__(self, config: Config, state: State, clock: Clock, log: Any) -> None:
+    def __init__(self, config: Config, state: State, clock: Clock, log: Any, trust: Trust) -> None:
         self.quotas = state.quotas(config, log)
         self._config = config
         self._state = state
         self._clock = clock
         self._log = log
+        self._trust = trust
         self._judge: Judge | None = None
         if _limited(config):
             from .openai import image_tokens
@@ -122,7 +124,7 @@ class Lent:
             "means": lambda: state.means,
             "images": partial(state.images, config),
             "sights": _sights,
-            "remote": partial(_fetcher, config, state, self._clock) if remote is None else lambda: remote,
+            "remote": partial(_fetcher, config, state, self._clock, self._trust) if remote is None else lambda: remote,
             "failures": self._failures,
         }
         if _frugal(config):
@@ -178,10 +180,10 @@ def _sights() -> Sights:
     return Sights()
 
 
-def _fetcher(config: Config, state: State, clock: Clock) -> Fetcher:
+def _fetcher(config: Config, state: State, clock: Clock, trust: Trust) -> Fetcher:
     from .wire.fetch import Fetcher
 
-    return Fetcher(_origins(config, state.environ), state.environ, clock, gate=state.gate())
+    return Fetcher(_origins(config, state.environ, trust), state.environ, clock, gate=state.gate(), trust=trust)
 
 
 def _limited(config: Config) -> bool:
@@ -218,7 +220,7 @@ def _files(
     )
 
 
-def _origins(config: Config, environ: Mapping[str, str]) -> dict[str, Origin]:
+def _origins(config: Config, environ: Mapping[str, str], trust: Trust) -> dict[str, Origin]:
     """Whence the pictures of upstreams may come, wherever these are."""
     from .wire.dial import Address
     from .wire.fetch import Origin
@@ -226,7 +228,7 @@ def _origins(config: Config, environ: Mapping[str, str]) -> dict[str, Origin]:
     def address(name: str) -> Address:
         table = config.upstreams[name]
         proxy = proxies.find(table.proxy, table.base_url, environ)
-        return Address(table.base_url, ca_file=table.ca_file, proxy=proxy)
+        return Address(table.base_url, ca_file=table.ca_file, proxy=proxy, trust=trust)
 
     return {
         name: Origin(table.base_url, partial(address, name), table.proxy) for name, table in config.upstreams.items()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from .loops import run  # noqa: F401 - a fixture of all tests
 from .redis_server import own_server, prefix, redis_program, shared_server  # noqa: F401 - fixtures of all tests
 
 NODE = Path(__file__).parent / "node"

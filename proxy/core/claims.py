@@ -13,6 +13,7 @@ from typing import Protocol
 from ..model.quota import LEASE, Claim, Claimed, Line, Settle, Tallied, Tally
 from ..model.services import Clock, Log
 from ..model.store import StoreError
+from ..model.timeout import Within
 
 TOGETHER = 64  # that are asked of the store in one step: it works on them for about a millisecond
 # A step costs the same whatever is asked in it. So what was used waits for the next claim, that many seconds at the
@@ -212,7 +213,7 @@ class Claims:
         if self._seen is not None:
             expected = self._seen[0] + int((began - self._seen[1]) * 1000)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with Within(self._timeout):
                 tallied = await self._store.tally(Tally(self._holder, [asked for asked, _ in batch], expected))
         except TimeoutError:
             self._failed(batch, StoreError("The store gave no answer in time."), late=True)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from . import check, order, registry
+from . import check, config_chains, order, registry
 from .settings import BAD, Complaint, Kept, Reader
 from .tables import (
     AdminTable,
@@ -26,7 +26,7 @@ from .tables import (
 )
 from .tables_kept import ImagesTable, StoreTable
 from .unbuilt import unbuilt_in
-from .words import at, nearest
+from .words import at
 
 if TYPE_CHECKING:  # and at run time for a file that has such tables
     from ..model.prices import Price
@@ -54,11 +54,6 @@ __all__ = [
     "zero",
 ]
 
-# Our own plugins. One that is not installed is not built yet: its table does nothing, and a chain must not name it,
-# for a chain that says "quota" and has none would be worse than a refusal to start.
-BUILT_IN = ("keys", "idempotency", "quota", "moderation", "cache", "rehost", "failover", "tasks")
-USUAL_CHAIN = ("keys", "idempotency", "quota", "moderation", "rehost", "failover")
-TOLD = ("moderation",)  # of these, what does nothing before its table says how
 OpenKept = Callable[[StoreTable], Kept]
 SHORT = 32  # characters; a declared key under that is warned about
 OPENAI = "https://api.openai.com/v1"
@@ -193,14 +188,6 @@ class _File:
     log: LogTable = field(default_factory=LogTable)
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """What every plugin's table may say beside the plugin's own settings."""
-
-    use: str | None = None
-    on_crash: Literal["refuse", "skip"] = "refuse"
-
-
 def _parse(path: Path) -> dict[str, Any]:
     def sorry(text: str) -> ConfigError:
         return ConfigError([Complaint(str(path), text)])
@@ -244,8 +231,8 @@ def _read(
     store = _store(raw, folder, environ)
     reader = Reader(folder, environ, None if kept is None else kept(store))
     file: _File = reader.table(_File, raw, "")
-    routes = _routes(reader, file, raw)
-    plugins, unbuilt = _plugins(reader, file, routes)
+    routes = config_chains.routes(reader, file.routes, file.plugins, raw)
+    plugins, unbuilt = config_chains.plugins(reader, file.plugins, routes)
     config = Config(
         path,
         _server(file.server, folder, check.table(raw, "server")),
@@ -360,89 +347,3 @@ def _prices(reader: Reader, raw: Mapping[str, Any]) -> dict[str, Price]:
     from .price import prices
 
     return prices(reader, raw)
-
-
-def _routes(reader: Reader, file: _File, raw: dict[str, Any]) -> dict[str, RouteTable]:
-    """The routes that can be read, by address."""
-    tables: tuple[dict[str, Any], ...] = file.routes
-    if not raw.get("routes", []):
-        tables = ({"match": "* /v1/*"},)
-    if any("chain" not in table for table in tables):
-        usual = _usual(file)
-        tables = tuple([{"chain": usual, **table} for table in tables])
-    read = {}
-    for i, table in enumerate(tables):
-        route = reader.table(RouteTable, table, f"routes[{i}]")
-        if route is not BAD:
-            read[f"routes[{i}]"] = route
-    return read
-
-
-def _usual(file: _File) -> list[str]:
-    """The chain of a route that names none. It is not asked for elsewhere: what is installed takes a while to list."""
-    usual = [name for name in USUAL_CHAIN if name in file.plugins or (registry.exists(name) and name not in TOLD)]
-    return [name for name in usual if not _missing(name, file.plugins)]
-
-
-def _missing(name: str, tables: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether it is a plugin of ours that this version has not."""
-    use = tables.get(name, {}).get("use", name)
-    return use in BUILT_IN and not registry.exists(use)
-
-
-def _plugins(
-    reader: Reader, file: _File, routes: dict[str, RouteTable]
-) -> tuple[dict[str, PluginTable], tuple[str, ...]]:
-    """The instances that tables and chains name, and the names of tables whose plugin is not built."""
-    plugins: dict[str, PluginTable] = {}
-    unbuilt = []
-    tried = set(file.plugins)
-    for name, table in file.plugins.items():
-        if _missing(name, file.plugins):
-            unbuilt.append(name)
-        elif (plugin := _plugin(reader, name, table)) is not None:
-            plugins[name] = plugin
-    for where, route in routes.items():
-        for i, name in enumerate(route.chain):
-            if name in tried and name not in unbuilt:
-                continue
-            if _missing(name, file.plugins):
-                text = f"'{name}' is not part of this version; take it out of the chain"
-                reader.complain(f"{where}.chain[{i}]", text)
-            elif not registry.exists(name) or ":" in name:
-                there = {*file.plugins, *registry.claims()} - set(unbuilt)
-                hint = "" if there else f'; its table [plugins.{name}] would say use = "module:Class"'
-                text = f"no such plugin '{name}'; {nearest(name, there)}{hint}"
-                reader.complain(f"{where}.chain[{i}]", text)
-            else:
-                tried.add(name)
-                if (plugin := _plugin(reader, name, {})) is not None:
-                    plugins[name] = plugin
-    return plugins, tuple(unbuilt)
-
-
-def _plugin(reader: Reader, name: str, table: dict[str, Any]) -> PluginTable | None:
-    where = at("plugins", name)
-    before = len(reader.complaints)
-    said = reader.table(_Use, {key: table[key] for key in registry.RESERVED if key in table}, where)
-    if said is BAD or (said.use is None and "use" in table):
-        return None
-    use = name if said.use is None else said.use
-    try:
-        cls = registry.find(use, reader.folder)
-    except registry.NoPlugin as exc:
-        reader.complain(where if said.use is None else at(where, "use"), str(exc))
-        return None
-    settings = reader.settings(cls, {key: table[key] for key in table if key not in registry.RESERVED}, where)
-    if said.on_crash == "skip" and not cls.skippable:
-        reader.complain(f"{where}.on_crash", f"'{name}' must not be skipped when it crashes; write \"refuse\"")
-    if len(reader.complaints) > before:
-        return None
-    plugin = PluginTable(name, cls, use, said.on_crash, settings)
-    try:
-        plugin.make()
-    except ValueError as exc:
-        reader.complain(where, str(exc))
-    except Exception as exc:  # foreign code: a fault of it must not end in a traceback at start
-        reader.complain(where, f"{cls.__name__} can't be made: {type(exc).__name__}: {exc}")
-    return plugin if len(reader.complaints) == before else None

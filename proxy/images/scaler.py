@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from ..model.errors import ProxyError
 from ..model.images import ImageType
 from .scaling import LARGE, MADE, MORE, MOVING, PIXELS, REPLY, VIEWS
 
@@ -34,6 +35,17 @@ class Unmade(Exception):
         super().__init__(why)
         self.why = why
         self.crashed = crashed
+
+
+class TooMany(ProxyError):
+    """More pictures than the decoders can take on; a moment later there may be room."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "service_unavailable"
+
+    def __init__(self, doing: str) -> None:
+        super().__init__(f"Too many {doing} at this moment; ask again.", headers={"retry-after": "1"})
 
 
 def there() -> bool:

@@ -18,12 +18,13 @@ from ..model.sights import Looked, Unreadable, View
 from ..openai.given import LARGEST, NO_SORT, TOO_LONG
 from ..openai.pictures import SNIFFED, Sniffed, sniff
 from . import scaler
-from .scaler import Scaler, Unmade
+from .scaler import Scaler, TooMany, Unmade
 
 DECODERS = 2  # at once, so that one that is slow, or was made to be, does not keep all others waiting
 WAITING = 256  # pictures that may wait for one; each takes some 0.1 s
 GATHERED = 2**20  # of one that is still to be read, in memory before they go to its file
 IDLE = 60.0  # seconds after which processes with nothing to do are ended
+DOING = "pictures are being looked at"
 ABSENT = "Pillow is needed to look at pictures: pip install 'framegate[images]'"
 
 
@@ -58,11 +59,11 @@ class Sights:
             await self.aclose()
 
     async def views(self, picture: Looked) -> Sequence[View]:
-        """What there is to be seen of it. Raises Unreadable, or a busy house's words."""
+        """What there is to be seen of it. Raises Unreadable, and TooMany."""
         if not self.there:
             raise Unreadable(ABSENT)
         if self._waiting >= WAITING or self._closed:
-            raise _busy()
+            raise TooMany(DOING)
         self._waiting += 1
         try:
             await self._places.acquire()
@@ -70,7 +71,7 @@ class Sights:
             self._waiting -= 1
         try:
             if self._closed:
-                raise _busy()
+                raise TooMany(DOING)
             work = await self._begun(picture)
         except BaseException:
             self._places.release()
@@ -114,7 +115,7 @@ class Sights:
             if os.fstat(descriptor).st_size > LARGEST:
                 raise Unreadable(TOO_LONG)
             if self._closed:
-                raise _busy()
+                raise TooMany(DOING)
             if self._rest is not None:
                 self._rest.cancel()
             return self._turn(descriptor, sort)
@@ -186,13 +187,3 @@ def _write(file: IO[bytes], pieces: Sequence[bytes]) -> None:
 
 def _refused(error: OSError) -> ProxyError:
     return ProxyError(f"Pictures can't be looked at here: {os.strerror(error.errno or errno.EIO)}.")
-
-
-def _busy() -> ProxyError:
-    return ProxyError(
-        "Too many pictures are being looked at at this moment; ask again.",
-        status=503,
-        type="service_unavailable_error",
-        code="service_unavailable",
-        headers={"retry-after": "1"},
-    )

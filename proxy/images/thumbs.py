@@ -9,20 +9,21 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..model.body import Body, Bytes
-from ..model.errors import ProxyError, Rejected
+from ..model.errors import Rejected
 from ..model.file import FileBody
 from ..model.images import Stored
 from ..model.services import Clock, Log
 from . import scaler
 from .cache import Cache
 from .files import Files, translated
-from .scaler import TOO_LARGE, Scaler, Unmade
+from .scaler import TOO_LARGE, Scaler, TooMany, Unmade
 from .scaling import PIXELS
 
 WAITING = 64  # thumbnails that may wait to be made: a page of them; each takes some 0.1 s
 REFUSED = 600.0  # seconds that a picture of which none could be made is believed to be so
 REMEMBERED = 4096  # such pictures
 IDLE = 60.0  # seconds after which a process with nothing to do is ended
+DOING = "thumbnails are being made"
 
 
 class NoThumbnail(Rejected):
@@ -70,7 +71,7 @@ class Thumbs:
         return self._there
 
     async def get(self, stored: Stored, width: int, log: Log) -> Thumb | None:
-        """The thumbnail, so wide; None where its picture is gone. Raises NoThumbnail, or a busy house's words."""
+        """The thumbnail, so wide; None where its picture is gone. Raises NoThumbnail, and TooMany."""
         if (there := self._kept(stored, width)) is not None:
             return there
         if (stored.width or 0) * (stored.height or 0) > PIXELS:
@@ -82,7 +83,7 @@ class Thumbs:
         making = self._making.get(key)
         if making is None:
             if len(self._making) >= WAITING or self._closed:
-                raise _busy()
+                raise TooMany(DOING)
             # Whoever leaves, the others wait on, and the next one finds it made.
             making = self._making[key] = asyncio.get_running_loop().create_task(self._make(stored, width, log))
             making.add_done_callback(lambda task: self._made(key, task))
@@ -90,7 +91,7 @@ class Thumbs:
             made = await asyncio.shield(making)
         except asyncio.CancelledError:
             if making.cancelled() and self._closed:
-                raise _busy() from None
+                raise TooMany(DOING) from None
             raise
         if made is None:
             return None
@@ -173,13 +174,3 @@ class Thumbs:
 def _append(descriptor: int, piece: bytes) -> None:
     with open(descriptor, "ab", closefd=False) as file:
         file.write(piece)
-
-
-def _busy() -> ProxyError:
-    return ProxyError(
-        "Too many thumbnails are being made at this moment; ask again.",
-        status=503,
-        type="service_unavailable_error",
-        code="service_unavailable",
-        headers={"retry-after": "1"},
-    )

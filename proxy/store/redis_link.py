@@ -33,6 +33,7 @@ from redis.exceptions import (
 from ..model.quota import LEASE, PIECES
 from ..model.redis import RedisAt
 from ..model.store import StoreError
+from ..model.timeout import Within
 from .tally import KEPT, STEP
 
 MOST = 32  # connections of a process; who finds them all at work waits, within its own time
@@ -104,7 +105,7 @@ class Link:
     async def _told(self, script: Script, arguments: Sequence[bytes | str | int]) -> list[Any] | Exception:
         """What came of it; an error is handed over and not raised, since perhaps nobody waits any more."""
         try:
-            async with asyncio.timeout(self._at.timeout), self._room:
+            async with Within(self._at.timeout), self._room:
                 try:
                     return await self._once(script, arguments)
                 except _Elsewhere:

@@ -16,6 +16,7 @@ import aiohappyeyeballs
 from ..core.proxies import Proxy
 from ..model.errors import UpstreamError
 from . import tls, tunnel
+from .trust import Trust
 
 DNS_LIFE = 30.0  # seconds an answer of the resolver is used: short, because providers move
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -38,7 +39,9 @@ class Address:
         "tls",
     )
 
-    def __init__(self, base_url: str, *, ca_file: Path | None = None, proxy: Proxy | None = None) -> None:
+    def __init__(
+        self, base_url: str, *, ca_file: Path | None = None, proxy: Proxy | None = None, trust: Trust | None = None
+    ) -> None:
         url: SplitResult = urlsplit(base_url)
         self.tls = url.scheme == "https"
         self.host = url.hostname or ""
@@ -50,11 +53,7 @@ class Address:
         self.header = name.encode("ascii") if self.port == usual else self.authority
         self.prefix = url.path.rstrip("/")
         self.query = url.query
-        self.context: ssl.SSLContext | None = None
-        if self.tls:
-            self.context = ssl.create_default_context()
-            if ca_file is not None:
-                self.context.load_verify_locations(cafile=str(ca_file))
+        self.context = (trust or Trust()).context(ca_file) if self.tls else None
         self._known: list[aiohappyeyeballs.AddrInfoType] = []
         self._until = 0.0
 

@@ -35,6 +35,7 @@ from .patience import Patience
 from .place import Place
 from .public import IPAddress, literal, why_not
 from .received import Received
+from .trust import Trust
 
 REDIRECTS = 3
 REDIRECTED = frozenset((301, 302, 303, 307, 308))
@@ -117,6 +118,7 @@ class Fetcher:
         clock: Clock,
         *,
         gate: Gate | None = None,
+        trust: Trust | None = None,
         limits: Limits | None = None,
         judge: Judge = why_not,
         resolve: Resolve | None = None,
@@ -128,9 +130,9 @@ class Fetcher:
         self._origins = origins
         self._environ = environ
         self._gate = gate or Gate()
+        self._trust = trust or Trust()
         self._resolve = resolve or self._look_up
         self._addresses: dict[str, Address] = {}
-        self._context: ssl.SSLContext | None = None
         self._pool: ThreadPoolExecutor | None = None
         self.hops: set[Hop] = set()
 
@@ -232,10 +234,9 @@ class Fetcher:
         return found
 
     async def context(self) -> ssl.SSLContext:
-        """How strangers' certificates are verified: as the environment says (SSL_CERT_FILE), as everywhere."""
-        if self._context is None:
-            self._context = await asyncio.to_thread(ssl.create_default_context)  # it reads the system's certificates
-        return self._context
+        """How strangers' certificates are verified: as those of upstreams without a file of their own."""
+        await self._trust.read([None])
+        return self._trust.context()
 
     def left(self, hop: Hop) -> None:
         """A hop is over."""

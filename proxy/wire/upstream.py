@@ -24,6 +24,7 @@ from .websocket import Sockets, wants_socket
 if TYPE_CHECKING:
     from ..core.proxies import Proxy
     from ..model.services import Clock
+    from .trust import Trust
 
 AGAIN = 3  # kept connections that may turn out dead before one question gives up
 REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))  # asked again without harm when a kept connection died
@@ -45,8 +46,9 @@ class Wire:
         max_connections: int = 0,
         ca_file: Path | None = None,
         proxy: Proxy | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        self.address = Address(base_url, ca_file=ca_file, proxy=proxy)
+        self.address = Address(base_url, ca_file=ca_file, proxy=proxy, trust=trust)
         self.now = clock.now
         self.connect_timeout = connect_timeout
         self.first_byte_timeout = first_byte_timeout

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.api import Secret
-from proxy.core import config as module
 from proxy.core.config import (
     AdminTable,
     Complaint,
@@ -30,6 +29,7 @@ from proxy.core.config import (
     UpstreamTable,
     load,
 )
+from proxy.core.config_chains import Use
 from proxy.core.price import PriceTable
 from proxy.core.settings import settings_of
 from proxy.core.unbuilt import UNBUILT, unbuilt_in
@@ -54,7 +54,7 @@ TABLES: dict[str, type] = {
     "groups.*": GroupTable,
     "models.*": ModelTable,
     "prices.*": PriceTable,
-    "plugins.*": module._Use,
+    "plugins.*": Use,
     "routes.*": RouteTable,
     "failures.*": Rule,
     "log": LogTable,

@@ -13,7 +13,7 @@ from proxy.api import Exchange, Forward, Request, Response
 from proxy.testkit import Call, RawClient, ScriptedUpstream, Served, serve
 
 from ..plugins_for_tests import told
-from ..wire.test_websocket import echo, upstream
+from ..wire.sockets import echo, upstream
 from .test_holding import Court, refusal
 
 ASK = b"POST /v1/x HTTP/1.1\r\nHost: me\r\nContent-Length: 2\r\n\r\n{}"

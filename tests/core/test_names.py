@@ -18,7 +18,7 @@ from proxy.testkit import RawClient, ScriptedUpstream, Stage, answer, serve
 
 from ..openai.asking import Pieces, ask, whole
 from ..openai.test_operation_refused import FORM, field, form
-from ..wire.test_websocket import upstream as socket_upstream
+from ..wire.sockets import upstream as socket_upstream
 
 IMAGES = "POST /v1/images/generations"
 DEPLOYED = {"gpt-image-2": "my-image-deployment", "gpt-5": "five"}

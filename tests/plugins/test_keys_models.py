@@ -18,7 +18,7 @@ from proxy.api import Body, Caller
 from proxy.testkit import Answer, RawClient, ScriptedUpstream, Served, serve
 
 from ..openai.test_operation_refused import FORM, field, form
-from ..wire.test_websocket import upstream as socket_upstream
+from ..wire.sockets import upstream as socket_upstream
 
 MINE, ALL = "mine-key-0123456789-0123456789-012345678", "all-key-0123456789-0123456789-0123456789"
 OTHERS = "somebody-elses-model"

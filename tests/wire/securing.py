@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from proxy.testkit import Served
-
-Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 def secured(pem: Path, server: str = "") -> str:

@@ -18,7 +18,7 @@ from proxy.testkit import Call, RawClient, ScriptedUpstream, TurnedClock, serve
 from proxy.wire.dial import Address, P
 from proxy.wire.line import Crowded, Line
 
-from . import test_websocket
+from . import sockets
 from .authority import Authority
 from .telling import GET, OK, ask, config, get, posted, until, wired
 
@@ -159,14 +159,14 @@ async def test_an_idle_connection_that_died_is_replaced_within_the_limit(tmp_pat
 
 async def test_a_socket_counts_and_takes_the_place_of_an_idle_connection() -> None:
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(test_websocket.upstream(test_websocket.echo))
+        url = await stack.enter_async_context(sockets.upstream(sockets.echo))
         lines = 'max_connections = 1\nconnect_timeout = "100ms"'
         served = await stack.enter_async_context(serve(config(url, upstreams=lines)))
         client = await stack.enter_async_context(RawClient(served.port))
         # aiohttp's handler wants a socket; a question without one is a 400 that leaves its connection idle.
         assert (await client.ask(GET)).status == 400
         for _ in range(2):
-            async with test_websocket.connected(served) as socket:
+            async with sockets.connected(served) as socket:
                 await socket.send_str("x")
                 assert (await socket.receive()).data == "x"
                 heard = await client.ask(GET)

@@ -16,11 +16,12 @@ from proxy.core.tables import Listen
 from proxy.testkit import Call, ScriptedUpstream, Served, serve
 from proxy.wire import listening, secure
 
+from ..loops import Run
 from .authority import Authority
-from .securing import Client, Run, connected, secured
+from .securing import Client, connected, secured
+from .sockets import echo
+from .sockets import upstream as sockets
 from .telling import GET, config, post, until
-from .test_websocket import echo
-from .test_websocket import upstream as sockets
 
 MB = 1_000_000
 LAST = b"GET /v1/x HTTP/1.1\r\nHost: me\r\nConnection: close\r\n\r\n"

@@ -10,8 +10,9 @@ import pytest
 from proxy.core.config import Config, ConfigError, load
 from proxy.testkit import ScriptedUpstream, serve
 
+from ..loops import Run
 from .authority import Authority
-from .securing import Client, Run, connected, secured
+from .securing import Client, connected, secured
 from .telling import GET, config
 
 

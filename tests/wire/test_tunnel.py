@@ -19,7 +19,7 @@ from proxy.core.proxies import Proxy
 from proxy.model.errors import UpstreamError
 from proxy.testkit import RawClient, ScriptedUpstream, serve
 
-from . import test_websocket
+from . import sockets
 from .authority import Authority
 from .between import GRANTED, Between, Script
 from .telling import GET, ask, config, get, post, posted, wired
@@ -69,12 +69,12 @@ async def test_what_is_on_this_machine_is_not_looked_for_through_the_environment
 
 async def test_a_socket_takes_the_same_way(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    async with test_websocket.upstream(test_websocket.echo, tls=authority.server("up.test")) as url:
+    async with sockets.upstream(sockets.echo, tls=authority.server("up.test")) as url:
         port = int(url.split(":")[2].partition("/")[0])
         async with Between(port, wants=BASIC) as proxy:
             text = config("https://up.test/v1", upstreams=f'ca_file = "{authority.ca_file}"\nproxy = "env:A_PROXY"')
             async with serve(text, environ={"A_PROXY": proxy.url(USER)}) as served:
-                async with test_websocket.connected(served) as client:
+                async with sockets.connected(served) as client:
                     await client.send_str("through")
                     heard = await client.receive()
                     assert (heard.type, heard.data) == (WSMsgType.TEXT, "through")

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientWebSocketResponse, web
 
-from tests.wire.test_websocket import upstream
+from tests.wire.sockets import upstream
 
 from .house import ANN, Moderating, moderating
 from .pictures import picture, url

@@ -11,7 +11,7 @@ from plugins.moderation.judge import Judge
 from plugins.moderation.verdict import About, Matter, Scores
 from proxy.api import ProxyError, Text
 from proxy.testkit import Call, RawClient, ScriptedUpstream
-from tests.wire.test_websocket import upstream as there
+from tests.wire.sockets import upstream as there
 
 from .house import ANN, CHAT, GENERATE, RESPOND, blocked, moderating
 from .test_backend_faults import RESULT, answering
