@@ -77,18 +77,20 @@ class Rehost(Plugin):
         owner = told(exchange.get(CALLER))
         upstream = response.attempt.upstream if response.attempt is not None else None
         cutting = Cutting(self, reading, owner=owner, request=exchange.id, stream=stream, upstream=upstream)
-        reading.images(cutting)
+        # Only where the flow is the next that the answer's bytes come to may some of them never come.
+        body: object = response.body
+        reading.images(cutting, cutting if body is reading else None)
         changed = response.through(cutting.flow)
         if stream:
             return changed  # whoever streams wants to see what comes, not to wait for the last of it
-        body = Ahead(changed.body)
+        ahead = Ahead(changed.body)
         size = 0
         try:
-            while not cutting.decided and size < AHEAD and (more := await body.pull()):
+            while not cutting.decided and size < AHEAD and (more := await ahead.pull()):
                 size += more
         except BaseException:
-            await body.aclose()
+            await ahead.aclose()
             raise
         if cutting.failed is not None:
             changed = changed.with_headers(x_framegate_warning=cutting.failed.code)
-        return replace(changed, body=body)
+        return replace(changed, body=ahead)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,20 @@ class Cutting:
             await place.spool.drained()
         except ImageStoreError as error:
             self._give_up(place, error)
+
+    def skims(self, picture: Picture) -> bool:
+        """Whether nothing can happen to the answer but that this picture goes on."""
+        place = self._places.get(picture)
+        return place is not None and len(self._out) == 1 and self._out[0] is place and place.skims(self._at)
+
+    def skim(self, picture: Picture, data: Sequence[bytes], rest: bytes, go_on: Callable[[], None]) -> bool:
+        """Spool its bytes, and let its text pass without looking at it."""
+        place = self._places[picture]
+        for piece in data:
+            place.spool.write(piece)
+        self._at = place.skip(sum(map(len, data)))
+        self._held = rest
+        return place.spool.room(go_on)
 
     async def ended(self, picture: Picture) -> None:
         """All of it is there: keep it, if it is known to be one to keep."""

@@ -125,6 +125,17 @@ class Place:
             index = max(index, end)
         return index - first
 
+    def skims(self, at: int) -> bool:
+        """Whether its text may go on to pass by its bytes alone, with the flow at that offset."""
+        level = self._dropped == self.exact // 3 * 4 and at == self.picture.start + self._dropped
+        return level and self.url is None and not self.given_up and self.spool.free
+
+    def skip(self, size: int) -> int:
+        """So many bytes more have come, and their text has passed; the offset behind it."""
+        self.exact += size
+        self._dropped = self.exact // 3 * 4
+        return self.picture.start + self._dropped
+
     @property
     def heavy(self) -> bool:
         """Whether something of it should lie in a file, or be on the way there."""

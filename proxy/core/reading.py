@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from ..model.body import Body, Pour
+from ..model.body import Body, Pour, Skim
 from ..model.errors import BodyConsumed
 from ..model.message import Headers, Request, Response
-from ..model.reading import Taker, Verdict
+from ..model.reading import Skimmer, Taker, Verdict
 from ..openai.reader import Reader, coding, label
 from ..openai.scan import Event
 
@@ -55,6 +55,7 @@ class Read(Body):
         "_pull",
         "_reading",
         "_size",
+        "_skimmer",
         "_source",
         "_status",
         "_taker",
@@ -74,6 +75,7 @@ class Read(Body):
         self._size = 0
         self._whole: bytes | None = None  # all of it, where it is here; looked at when somebody asks
         self._taker: Taker | None = None
+        self._skimmer: Skimmer | None = None
         self._telling = False  # the taker is being told
         self._begun = False  # some of the source has been pulled
         self._flowing = False  # somebody reads, or has read
@@ -122,6 +124,9 @@ class Read(Body):
                 if taker is not None:
                     await self._tell(taker, piece)
                 yield piece
+            skimmed: Callable[[Skim], None] | None = getattr(self._source, "skimmed", None)
+            if self._skimmer is not None and skimmed is not None:
+                skimmed(self._skim)
             while whole is None and (pulled := await self._next()) is not None:
                 if taker is None:
                     if not self._verdict_only:
@@ -188,13 +193,13 @@ class Read(Body):
             raise self._error
         return known
 
-    def images(self, taker: Taker) -> None:
+    def images(self, taker: Taker, skimmer: Skimmer | None = None) -> None:
         """Have this one told of the images."""
         if self._taker is not None:
             raise BodyConsumed("another layer takes its images")
         if self._flowing:
             raise BodyConsumed("its images must be asked for before the first byte flows")
-        self._taker = taker
+        self._taker, self._skimmer = taker, skimmer
 
     def follow(self) -> None:
         """Have all of it looked at as it flows."""
@@ -368,6 +373,17 @@ class Read(Body):
         except BaseException:
             self._telling = False
             raise
+
+    def _skim(self, piece: bytes, go_on: Callable[[], None]) -> bool | None:
+        """Give a piece from the middle of a picture to who takes it straight; None where it has to flow."""
+        taking, skimmer = self._reader.skimming(), self._skimmer
+        if taking is None or skimmer is None or not skimmer.skims(taking.image):
+            return None
+        found = self._reader.skim(taking, piece)
+        if found is None:
+            return None
+        self._size += len(piece)
+        return skimmer.skim(taking.image, found, taking.rest, go_on)
 
     async def _over(self, *, cut: bool) -> None:
         """No more is looked at."""

@@ -9,6 +9,7 @@ from ..model.coding import INFLATED, Inflater, Undecodable
 from ..model.message import Headers
 from ..model.reading import Verdict
 from .scan import Event, Facts, Scanner
+from .scan_images import Taking
 from .scan_meaning import WORDS, Take
 
 Label = Literal["json", "sse", "text"]
@@ -149,6 +150,14 @@ class Reader:
         else:
             for plain in self.plain(data):
                 self.scan(plain)
+
+    def skimming(self) -> Taking | None:
+        """The picture in the middle of which it stands, if the next bytes may be given to `skim`."""
+        return self._scanner.skimming() if self._scanner is not None and self._inflater is None else None
+
+    def skim(self, taking: Taking, data: bytes) -> list[bytes] | None:
+        """What the next bytes decode to, if all of them are that picture's; else None, and nothing is seen of them."""
+        return self._scanner.skim(taking, data) if self._scanner is not None else None
 
     def end(self, *, cut: bool = False) -> Sequence[Event]:
         """No more will come; `cut`: it broke off. What images were open is settled."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .scan_images import Image
+from .scan_images import Image, Taking
 from .scan_meaning import Event, Facts, Meaning, Take, Verdict
 from .scan_walk import Walk
 from .sse import Lines
@@ -103,6 +103,17 @@ class Scanner:
         self._look(data, at, end, self.offset)
         self.offset += end
         return events
+
+    def skimming(self) -> Taking | None:
+        """The picture in the middle of which it stands, if the next bytes may be given to `skim`."""
+        return self._meaning.skimming() if self._lines is None or self._lines.in_data else None
+
+    def skim(self, taking: Taking, data: bytes) -> list[bytes] | None:
+        """What the next bytes decode to, if all of them are that picture's; else None, and they are to be fed."""
+        found = taking.skim(memoryview(data))
+        if found is not None:
+            self.offset += len(data)
+        return found
 
     def close(self) -> list[Event]:
         """The answer has ended; what was open is settled."""

@@ -149,6 +149,23 @@ class Taking:
             self._raw += data[at : min(end, at + LONGEST_URL)]
         return b""
 
+    def skim(self, text: memoryview) -> list[bytes] | None:
+        """Read on where all of it is base64 as it has been so far; else None, and nothing is read."""
+        found = self._decoder.plainly(text)
+        if found is not None:
+            self.image.length = self._decoder.length
+        return found
+
+    @property
+    def skims(self) -> bool:
+        """Whether it stands in base64 that is wanted, of which nothing is left to be found out."""
+        return self.take and self._sample is None and self.image.canonical is True
+
+    @property
+    def rest(self) -> bytes:
+        """What has come of the text and is in none of the bytes yet: fewer than four characters."""
+        return self._decoder.rest
+
     def end(self, quote: int) -> bytes:
         """The string has ended; the last bytes."""
         image = self.image

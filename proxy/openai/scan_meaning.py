@@ -100,6 +100,11 @@ class Meaning:
         self.events = []
         return self.events
 
+    def skimming(self) -> Taking | None:
+        """The picture in the middle of whose base64 it stands, of which only more of that can come or its end."""
+        taking = self._taking
+        return taking if taking is not None and taking.skims and self.walk.in_text else None
+
     # What the walk tells.
 
     def opened(self, place: Place) -> None:

@@ -111,6 +111,11 @@ class Walk:
         """Whether nothing but white space has come."""
         return self._state == _VALUE and not self._levels
 
+    @property
+    def in_text(self) -> bool:
+        """Whether it stands in a string, and not in an escape."""
+        return self._state == _STRING and not self._escape
+
     def path(self) -> str:
         """Where the walk stands: `data[0].b64_json`."""
         parts = []
