@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..model.body import Body, Pour, Skim
@@ -13,6 +14,7 @@ from ..model.message import Headers, Request, Response
 from ..model.reading import Skimmer, Taker, Verdict
 from ..openai.reader import Reader, coding, label
 from ..openai.scan import Event
+from ..openai.scan_images import Taking
 
 ACCEPT = b"accept-encoding"
 AHEAD = 2**16  # bytes that a verdict may hold back, but for the piece that crosses it
@@ -52,6 +54,7 @@ class Read(Body):
         "_headers",
         "_held",
         "_judging",
+        "_midst",
         "_pull",
         "_reading",
         "_size",
@@ -76,6 +79,7 @@ class Read(Body):
         self._whole: bytes | None = None  # all of it, where it is here; looked at when somebody asks
         self._taker: Taker | None = None
         self._skimmer: Skimmer | None = None
+        self._midst: Taking | None = None  # of the picture that it stands in the middle of, once that was looked for
         self._telling = False  # the taker is being told
         self._begun = False  # some of the source has been pulled
         self._flowing = False  # somebody reads, or has read
@@ -126,7 +130,7 @@ class Read(Body):
                 yield piece
             skimmed: Callable[[Skim], None] | None = getattr(self._source, "skimmed", None)
             if self._skimmer is not None and skimmed is not None:
-                skimmed(self._skim)
+                skimmed(partial(self._skim, self._reader, self._skimmer))
             while whole is None and (pulled := await self._next()) is not None:
                 if taker is None:
                     if not self._verdict_only:
@@ -367,23 +371,25 @@ class Read(Body):
 
     async def _tell(self, taker: Taker, piece: bytes) -> None:
         """Look at a piece, and tell the taker before it flows on."""
+        reader, self._midst = self._reader, None
         try:
-            for plain in self._reader.plain(piece):
-                await _say(taker, self._reader.scan(plain))
+            for plain in reader.plain(piece):
+                await _say(taker, reader.scan(plain))
         except BaseException:
             self._telling = False
             raise
 
-    def _skim(self, piece: bytes, go_on: Callable[[], None]) -> bool | None:
+    def _skim(self, reader: Reader, skimmer: Skimmer, piece: bytes, go_on: Callable[[], None]) -> bool | None:
         """Give a piece from the middle of a picture to who takes it straight; None where it has to flow."""
-        taking, skimmer = self._reader.skimming(), self._skimmer
-        if taking is None or skimmer is None or not skimmer.skims(taking.image):
+        midst = self._midst
+        if midst is None:
+            midst = self._midst = reader.midst()
+        if midst is None or not skimmer.skims(midst.image) or (found := midst.skim(piece)) is None:
             return None
-        found = self._reader.skim(taking, piece)
-        if found is None:
-            return None
-        self._size += len(piece)
-        return skimmer.skim(taking.image, found, taking.rest, go_on)
+        size = len(piece)
+        self._size += size
+        reader.skip(size)
+        return skimmer.skim(midst.image, found, midst.rest, go_on)
 
     async def _over(self, *, cut: bool) -> None:
         """No more is looked at."""

@@ -67,7 +67,8 @@ class Spooling:
         self._pieces.append(data if isinstance(data, bytes) else bytes(data))
         self._held += len(data)
         self.size += len(data)
-        self._start()
+        if self._held >= PIECE:
+            self._start()
 
     @property
     def free(self) -> bool:

@@ -151,13 +151,14 @@ class Reader:
             for plain in self.plain(data):
                 self.scan(plain)
 
-    def skimming(self) -> Taking | None:
-        """The picture in the middle of which it stands, if the next bytes may be given to `skim`."""
-        return self._scanner.skimming() if self._scanner is not None and self._inflater is None else None
+    def midst(self) -> Taking | None:
+        """The picture in the middle of which it stands: the next bytes may be given to its `skim`, and then to `skip`."""
+        return self._scanner.midst() if self._scanner is not None and self._inflater is None else None
 
-    def skim(self, taking: Taking, data: bytes) -> list[bytes] | None:
-        """What the next bytes decode to, if all of them are that picture's; else None, and nothing is seen of them."""
-        return self._scanner.skim(taking, data) if self._scanner is not None else None
+    def skip(self, size: int) -> None:
+        """So many bytes need not be looked at."""
+        if self._scanner is not None:
+            self._scanner.offset += size
 
     def end(self, *, cut: bool = False) -> Sequence[Event]:
         """No more will come; `cut`: it broke off. What images were open is settled."""

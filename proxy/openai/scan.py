@@ -104,16 +104,12 @@ class Scanner:
         self.offset += end
         return events
 
-    def skimming(self) -> Taking | None:
-        """The picture in the middle of which it stands, if the next bytes may be given to `skim`."""
-        return self._meaning.skimming() if self._lines is None or self._lines.in_data else None
+    def midst(self) -> Taking | None:
+        """The picture in the middle of which it stands, if only more of that can come, or its end.
 
-    def skim(self, taking: Taking, data: bytes) -> list[bytes] | None:
-        """What the next bytes decode to, if all of them are that picture's; else None, and they are to be fed."""
-        found = taking.skim(memoryview(data))
-        if found is not None:
-            self.offset += len(data)
-        return found
+        What its `skim` takes of the next bytes is not fed: `offset` goes on by it.
+        """
+        return self._meaning.midst() if self._lines is None or self._lines.in_data else None
 
     def close(self) -> list[Event]:
         """The answer has ended; what was open is settled."""

@@ -149,9 +149,9 @@ class Taking:
             self._raw += data[at : min(end, at + LONGEST_URL)]
         return b""
 
-    def skim(self, text: memoryview) -> list[bytes] | None:
+    def skim(self, text: bytes) -> list[bytes] | None:
         """Read on where all of it is base64 as it has been so far; else None, and nothing is read."""
-        found = self._decoder.plainly(text)
+        found = self._decoder.plainly(memoryview(text))
         if found is not None:
             self.image.length = self._decoder.length
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .scan_images import Image, Kind, Taking
 from .scan_places import DOCUMENT, EVENT, Place
@@ -24,8 +24,7 @@ USAGES = ("usage", "tool_usage", "svg_usage")
 BESIDE = ("size", "quality", "output_format", "usage", "svg_usage", "status")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something about an image; `data` are its next bytes when it is a piece."""
 
     what: What
@@ -100,7 +99,7 @@ class Meaning:
         self.events = []
         return self.events
 
-    def skimming(self) -> Taking | None:
+    def midst(self) -> Taking | None:
         """The picture in the middle of whose base64 it stands, of which only more of that can come or its end."""
         taking = self._taking
         return taking if taking is not None and taking.skims and self.walk.in_text else None
