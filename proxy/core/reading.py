@@ -117,15 +117,20 @@ class Read(Body):
                 yield whole
             return
         await self._flow()
+        late: Sequence[Event] | None = None
         if taker is not None:  # whatever was looked at so far was not decoded
-            self._reading = self._reader.again(taker.wants)
             self._telling = True
+            late = None if whole else self._reader.late(taker.wants, b"".join(self._held))
+            if late is None:
+                self._reading = self._reader.again(taker.wants)
         if whole:
             self._held.append(whole)
         try:
+            if taker is not None and late is not None:
+                await self._say(taker, late)
             while self._held:
                 piece = self._held.popleft()
-                if taker is not None:
+                if taker is not None and late is None:
                     await self._tell(taker, piece)
                 yield piece
             skimmed: Callable[[Skim], None] | None = getattr(self._source, "skimmed", None)
@@ -372,9 +377,13 @@ class Read(Body):
     async def _tell(self, taker: Taker, piece: bytes) -> None:
         """Look at a piece, and tell the taker before it flows on."""
         reader, self._midst = self._reader, None
+        for plain in reader.plain(piece):
+            await self._say(taker, reader.scan(plain))
+
+    async def _say(self, taker: Taker, events: Sequence[Event]) -> None:
+        """Tell it; one that raises hears no more."""
         try:
-            for plain in reader.plain(piece):
-                await _say(taker, reader.scan(plain))
+            await _say(taker, events)
         except BaseException:
             self._telling = False
             raise

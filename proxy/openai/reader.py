@@ -57,6 +57,13 @@ class Reader:
         if label is not None and self._label is None:
             self.broken = "it came in a coding that nobody asked for"
 
+    def late(self, take: Take, data: bytes) -> Sequence[Event] | None:
+        """Have images decoded from now on; what there is to say of those so far. `data` is all that came.
+
+        None: that takes a reader that begins anew.
+        """
+        return self._scanner.late(take, data) if self._scanner is not None and self._inflater is None else None
+
     def again(self, take: Take) -> Reader:
         """A reader of the same answer that begins anew and has images decoded."""
         return Reader(self._status, self._label, self._coding, take)

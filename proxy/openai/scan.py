@@ -104,6 +104,13 @@ class Scanner:
         self.offset += end
         return events
 
+    def late(self, take: Take, data: bytes) -> list[Event] | None:
+        """Have images decoded from now on; what there is to say of those so far. `data` is all that came.
+
+        None: what came has to be looked at anew, by another scanner.
+        """
+        return self._meaning.late(take, data) if self.broken is None and not self._closed else None
+
     def midst(self) -> Taking | None:
         """The picture in the middle of which it stands, if only more of that can come, or its end.
 

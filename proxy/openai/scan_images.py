@@ -149,11 +149,18 @@ class Taking:
             self._raw += data[at : min(end, at + LONGEST_URL)]
         return b""
 
-    def skim(self, text: bytes) -> list[bytes] | None:
+    def skim(self, text: bytes | memoryview) -> list[bytes] | None:
         """Read on where all of it is base64 as it has been so far; else None, and nothing is read."""
         found = self._decoder.plainly(memoryview(text))
         if found is not None:
             self.image.length = self._decoder.length
+        return found
+
+    def late(self, text: memoryview) -> list[bytes] | None:
+        """Want the bytes after all, where that is all of the text so far; None, and nothing is read, where it can't be."""
+        if self._sample is not None or (found := self.skim(text)) is None:
+            return None
+        self.take = self.image.canonical = True
         return found
 
     @property

@@ -74,6 +74,7 @@ class Meaning:
         self.pictures = 0
         self.event = 0  # where the event begins that is being read
         self.events: list[Event] = []
+        self._told = 0  # how many there were before these
         self._take = take
         self._frames: list[_Frame] = []
         self._root: _Frame | None = None  # of an event, until its name is known
@@ -96,6 +97,7 @@ class Meaning:
 
     def fresh(self) -> list[Event]:
         """The list to which what comes next is added."""
+        self._told += len(self.events)
         self.events = []
         return self.events
 
@@ -103,6 +105,26 @@ class Meaning:
         """The picture in the middle of whose base64 it stands, of which only more of that can come or its end."""
         taking = self._taking
         return taking if taking is not None and taking.skims and self.walk.in_text else None
+
+    def late(self, take: Take, data: bytes) -> list[Event] | None:
+        """Have images decoded, where `data` is all that came so far; None where more has been told than can be caught up.
+
+        At most one may have begun, and it must not have ended.
+        """
+        taking = self._taking
+        if self._told + len(self.events) == 0:
+            self._take = take
+            return []
+        if self._told + len(self.events) > 1 or taking is None or not self.walk.in_text:
+            return None
+        events, image = [Event("begun", taking.image)], taking.image
+        if image.form == "base64" and take(image):
+            found = taking.late(memoryview(data)[image.start :])
+            if found is None:
+                return None
+            events += [Event("piece", image, piece) for piece in found]
+        self._take = take
+        return events
 
     # What the walk tells.
 
