@@ -133,12 +133,14 @@ class Place:
     def skims(self, at: int) -> bool:
         """Whether its text may go on to pass by its bytes alone, with the flow at that offset."""
         level = self._dropped == self.exact // 3 * 4 and at == self.picture.start + self._dropped
-        return level and self.url is None and not self.given_up and self.spool.free
+        spool = self._spool
+        return level and self.url is None and not self.given_up and spool is not None and spool.free
 
     def skip(self, data: Sequence[bytes]) -> int:
         """Spool bytes whose text has passed with them; the offset behind it."""
+        spool = self.spool
         for piece in data:
-            self.spool.write(piece)
+            spool.write(piece)
             self.exact += len(piece)
         self._dropped = self.exact // 3 * 4
         return self.picture.start + self._dropped

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -87,7 +86,7 @@ class Read(Body):
         self._closed = False
         self._error: Exception | None = None  # what broke it
         # What a verdict needs.
-        self._held: deque[bytes] = deque()  # looked at, and not yet given on
+        self._held: list[bytes] = []  # looked at, and not yet given on
         self._judging: asyncio.Lock | None = None
         self._pull: asyncio.Task[bytes | None] | None = None  # goes on when who asked is cancelled
         self._front: AsyncIterator[bytes] | None = None
@@ -129,7 +128,7 @@ class Read(Body):
             if taker is not None and late is not None:
                 await self._say(taker, late)
             while self._held:
-                piece = self._held.popleft()
+                piece = self._held.pop(0)
                 if taker is not None and late is None:
                     await self._tell(taker, piece)
                 yield piece
@@ -170,7 +169,7 @@ class Read(Body):
             await self._flow()
             try:
                 while self._held:
-                    if not sink(self._held.popleft()):
+                    if not sink(self._held.pop(0)):
                         await drained()
                 if self._error is not None:
                     raise self._error

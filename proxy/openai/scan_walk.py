@@ -395,7 +395,7 @@ def common_escapes(data: bytes, at: int, end: int) -> bool:
 
 def _name(raw: bytes) -> bytes | None:
     """A key with its escapes read; None when it can't be one of ours."""
-    if b"\\" not in raw:
+    if _BACKSLASH not in raw:
         return raw
     try:
         return unquoted(raw).encode("ascii")
