@@ -20,6 +20,7 @@ SAMPLE = (SNIFFED + 2) // 3 * 4
 _PIECE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)|[^\\]{1,256}+", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ALPHABET = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
+_LETTERS = re.compile(rb"[A-Za-z0-9+/]*")
 _DATA = b"data:"
 _LINK = re.compile(rb"(?i:https?://).|/.", re.DOTALL)
 _BARE = bytes.maketrans(b"-_", b"+/")
@@ -151,6 +152,8 @@ class Taking:
 
     def skim(self, text: bytes | memoryview) -> list[bytes] | None:
         """Read on where all of it is base64 as it has been so far; else None, and nothing is read."""
+        if not _LETTERS.fullmatch(text[-3:]):  # which may wait to be decoded, and where an end of the string would stand
+            return None
         found = self._decoder.plainly(memoryview(text))
         if found is not None:
             self.image.length = self._decoder.length
