@@ -77,9 +77,10 @@ class Rehost(Plugin):
         owner = told(exchange.get(CALLER))
         upstream = response.attempt.upstream if response.attempt is not None else None
         cutting = Cutting(self, reading, owner=owner, request=exchange.id, stream=stream, upstream=upstream)
-        # Only where the flow is the next that the answer's bytes come to may some of them never come.
+        # Where the flow is the next that the answer's bytes come to, it can do without some of them.
         body: object = response.body
-        reading.images(cutting, cutting if body is reading else None)
+        straight = body is reading and response.body.coding is None
+        reading.images(cutting, cutting if straight else None)
         changed = response.through(cutting.flow)
         if stream:
             return changed  # whoever streams wants to see what comes, not to wait for the last of it

@@ -22,7 +22,7 @@ def may_speak_of_pictures(request: Request) -> bool:
     data = request.body.now()
     if data is None:
         return request.body.length != 0
-    # Not `b"..." in data`: Python tries the bytes for a number first, and makes an error that nobody sees (0.3 us each).
+    # Not `b"..." in data`: Python takes bytes for a number first, and makes an error that nobody sees, 0.3 us each.
     if data.find(b'"url"') >= 0 or data.find(b"/files/") >= 0:
         return True
     if BACKSLASH in data and (data.find(b"/files\\/") >= 0 or data.find(b"\\u") >= 0):

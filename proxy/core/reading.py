@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
 
 from ..model.body import Body, Pour, Skim
 from ..model.errors import BodyConsumed
@@ -14,6 +13,7 @@ from ..model.reading import Skimmer, Taker, Verdict
 from ..openai.reader import Reader, coding, label
 from ..openai.scan import Event
 from ..openai.scan_images import Taking
+from .seen import Seen
 
 ACCEPT = b"accept-encoding"
 AHEAD = 2**16  # bytes that a verdict may hold back, but for the piece that crosses it
@@ -37,7 +37,7 @@ def read(response: Response, *, verdict_only: bool = False) -> Response:
     return Response(status, headers, body, response.facts, None, response.reason, response.attempt, body)
 
 
-class Read(Body):
+class Read(Seen):
     """A body whose bytes are looked at as they pass, and its `Reading` at once.
 
     It gives on the very bytes, in the very pieces, and pulls only when it is pulled, but for what a verdict needs.
@@ -212,74 +212,6 @@ class Read(Body):
     def follow(self) -> None:
         """Have all of it looked at as it flows."""
         self._verdict_only = False
-
-    @property
-    def safe(self) -> int:
-        """The offset before which nothing can belong to a member that holds an image."""
-        return self._seen().safe
-
-    @property
-    def whole(self) -> int:
-        """The offset behind the last event that has come whole."""
-        return self._seen().whole
-
-    @property
-    def usage(self) -> Mapping[str, Any] | None:
-        """Its usage, once it has ended."""
-        reader = self._seen()
-        return reader.facts.usage if reader.ended else None
-
-    @property
-    def tool_usage(self) -> Mapping[str, Any] | None:
-        """Its tool_usage, once it has ended."""
-        reader = self._seen()
-        return reader.facts.tool_usage if reader.ended else None
-
-    @property
-    def svg_usage(self) -> Mapping[str, Any] | None:
-        """Its svg_usage, once it has ended."""
-        reader = self._seen()
-        return reader.facts.svg_usage if reader.ended else None
-
-    @property
-    def said(self) -> Mapping[str, str]:
-        """What else it says of itself."""
-        return self._seen().said
-
-    @property
-    def error(self) -> Mapping[str, Any] | str | None:
-        """The first error object in it."""
-        return self._seen().facts.error
-
-    @property
-    def finish(self) -> Sequence[str]:
-        """Its finish reasons."""
-        return self._seen().facts.finish
-
-    @property
-    def partials(self) -> int:
-        """How many partial images have come."""
-        return self._seen().partials
-
-    @property
-    def pictures(self) -> int:
-        """How many final images have come."""
-        return self._seen().pictures
-
-    @property
-    def ended(self) -> bool:
-        """Whether no more will come."""
-        return self._seen().ended
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it came and could be read."""
-        return self._seen().complete
-
-    @property
-    def broken(self) -> str | None:
-        """Why it can't be read."""
-        return self._seen().broken
 
     @property
     def size(self) -> int:

@@ -159,7 +159,7 @@ class Reader:
                 self.scan(plain)
 
     def midst(self) -> Taking | None:
-        """The picture in the middle of which it stands: the next bytes may be given to its `skim`, and then to `skip`."""
+        """The picture in the middle of which it stands: its `skim` may take the next bytes, and `skip` hears."""
         return self._scanner.midst() if self._scanner is not None and self._inflater is None else None
 
     def skip(self, size: int) -> None:

@@ -152,7 +152,9 @@ class Taking:
 
     def skim(self, text: bytes | memoryview) -> list[bytes] | None:
         """Read on where all of it is base64 as it has been so far; else None, and nothing is read."""
-        if not _LETTERS.fullmatch(text[-3:]):  # which may wait to be decoded, and where an end of the string would stand
+        if not _LETTERS.fullmatch(
+            text[-3:]
+        ):  # which may wait to be decoded, and where an end of the string would stand
             return None
         found = self._decoder.plainly(memoryview(text))
         if found is not None:
@@ -160,7 +162,7 @@ class Taking:
         return found
 
     def late(self, text: memoryview) -> list[bytes] | None:
-        """Want the bytes after all, where that is all of the text so far; None, and nothing is read, where it can't be."""
+        """Want the bytes after all, where that is all of the text so far; None where they can't be had any more."""
         if self._sample is not None or (found := self.skim(text)) is None:
             return None
         self.take = self.image.canonical = True

@@ -107,9 +107,9 @@ class Meaning:
         return taking if taking is not None and taking.skims and self.walk.in_text else None
 
     def late(self, take: Take, data: bytes) -> list[Event] | None:
-        """Have images decoded, where `data` is all that came so far; None where more has been told than can be caught up.
+        """Have images decoded; what there is to say of them so far, where `data` is all that came.
 
-        At most one may have begun, and it must not have ended.
+        None: more has been told than can be caught up with. One may have begun, if it has not ended.
         """
         taking = self._taking
         if self._told + len(self.events) == 0:

@@ -43,7 +43,7 @@ class Heard:
 
 
 def hear(kind: Kind, pieces: Iterable[bytes], take: bool = True, *, late: int = 0, skim: bool = False) -> Heard:
-    """Scan an answer to its end; with its images taken after so many pieces, and pieces of one alone given to it alone."""
+    """Scan an answer to its end. `late`: images are taken after so many pieces; `skim`: what can goes straight."""
 
     def wanted(image: Image) -> bool:
         return True
