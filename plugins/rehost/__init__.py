@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Literal
 
 from proxy.api import (
@@ -94,4 +93,4 @@ class Rehost(Plugin):
             raise
         if cutting.failed is not None:
             changed = changed.with_headers(x_framegate_warning=cutting.failed.code)
-        return replace(changed, body=ahead)
+        return changed.but(body=ahead)
