@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Literal
 
 from proxy.api import (
@@ -77,18 +76,21 @@ class Rehost(Plugin):
         owner = told(exchange.get(CALLER))
         upstream = response.attempt.upstream if response.attempt is not None else None
         cutting = Cutting(self, reading, owner=owner, request=exchange.id, stream=stream, upstream=upstream)
-        reading.images(cutting)
+        # Where the flow is the next that the answer's bytes come to, it can do without some of them.
+        body: object = response.body
+        straight = body is reading and response.body.coding is None
+        reading.images(cutting, cutting if straight else None)
         changed = response.through(cutting.flow)
         if stream:
             return changed  # whoever streams wants to see what comes, not to wait for the last of it
-        body = Ahead(changed.body)
+        ahead = Ahead(changed.body)
         size = 0
         try:
-            while not cutting.decided and size < AHEAD and (more := await body.pull()):
+            while not cutting.decided and size < AHEAD and (more := await ahead.pull()):
                 size += more
         except BaseException:
-            await body.aclose()
+            await ahead.aclose()
             raise
         if cutting.failed is not None:
             changed = changed.with_headers(x_framegate_warning=cutting.failed.code)
-        return replace(changed, body=body)
+        return changed.but(body=ahead)

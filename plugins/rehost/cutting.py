@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,17 @@ class Cutting:
         except ImageStoreError as error:
             self._give_up(place, error)
 
+    def skims(self, picture: Picture) -> bool:
+        """Whether nothing can happen to the answer but that this picture goes on."""
+        place = self._places.get(picture)
+        return place is not None and len(self._out) == 1 and self._out[0] is place and place.skims(self._at)
+
+    def skim(self, picture: Picture, data: Sequence[bytes], rest: bytes, go_on: Callable[[], None]) -> bool:
+        """Spool its bytes, and let its text pass without looking at it."""
+        place = self._places[picture]
+        self._at, self._held = place.skip(data), rest
+        return place.spool.room(go_on)
+
     async def ended(self, picture: Picture) -> None:
         """All of it is there: keep it, if it is known to be one to keep."""
         place = self._places.get(picture)
@@ -156,19 +167,28 @@ class Cutting:
     async def flow(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """The answer with URLs in the place of pictures."""
         try:
-            async for piece in pieces:
-                self._pass(piece)
+            over = False
+            while not over:
+                piece = await anext(pieces, None)
+                over = piece is None
+                self._pass(piece or b"", over=over)
                 if self._ahead and self._ahead[0].heavy:
                     await self._settle(self._ahead[0])
-                if not self._going():
-                    continue
-                async with aclosing(self._ready()) as ready:
-                    async for one in ready:
-                        yield one
-            self._pass(b"", over=True)
-            async with aclosing(self._ready(over=True)) as ready:
-                async for one in ready:
-                    yield one
+                while (over or self._going()) and (one := await self._next(over=over)) is not None:
+                    if isinstance(one, bytes):
+                        if one:
+                            yield one
+                        continue
+                    if one.url is not None:
+                        yield one.link
+                    else:
+                        async with aclosing(one.kept()) as kept:
+                            async for text in kept:
+                                yield text
+                    self.decided = True
+                    if one not in self._ahead:
+                        self._opened.discard(one)
+                        await one.aclose()
         finally:
             for place in self._opened:
                 await place.aclose()
@@ -222,32 +242,25 @@ class Cutting:
         """
         return front.decided or self._waiting > BEHIND or (self._stream and front.clear)
 
-    async def _ready(self, *, over: bool = False) -> AsyncGenerator[bytes]:
-        """What can go on now."""
-        while self._out:
-            front = self._out[0]
-            if isinstance(front, bytes):
-                self._out.popleft()
-                self._waiting -= len(front)
-                if front:
-                    yield front
-                continue
-            if not front.decided:
-                if not (over or self._clear(front)):
-                    return
-                await front.decide()
-            if not self._without_null(front, over=over):
-                return
+    async def _next(self, *, over: bool) -> bytes | Place | None:
+        """What goes on now: bytes, or a picture of which is known what stands in its place; None: nothing can."""
+        if not self._out:
+            return None
+        front = self._out[0]
+        if isinstance(front, bytes):
             self._out.popleft()
-            if front.error is not None and self._settings.on_error == "refuse":
-                raise front.error
-            async with aclosing(front.shown()) as shown:
-                async for piece in shown:
-                    yield piece
-            self.decided = True
-            if front not in self._ahead:
-                self._opened.discard(front)
-                await front.aclose()
+            self._waiting -= len(front)
+            return front
+        if not front.decided:
+            if not (over or self._clear(front)):
+                return None
+            await front.decide()
+        if not self._without_null(front, over=over):
+            return None
+        self._out.popleft()
+        if front.error is not None and self._settings.on_error == "refuse":
+            raise front.error
+        return front
 
     def _without_null(self, front: Place, *, over: bool) -> bool:
         """Take away a null that would overrule the URL before it; False when it has not come by yet."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 from proxy.api import ImageStore, Picture, ProxyError, Spool, in_base64
@@ -35,16 +35,21 @@ class Place:
         self._keep = keep and name not in ("url", "image_url")  # its base64 stays, and the URL stands behind
         self._name = NAMES.get(name)
         self._spool: Spool | None = None
+        self._entered: list[AbstractAsyncContextManager[Spool]] = []  # that must be left
         self._head = b""  # what stood before the text
         self._dropped = 0  # characters of the text that have passed, and can be made again from the bytes
         self._rest = b""  # what has passed behind these
         self._long: Spool | None = None  # the same where it is long
         self._work: asyncio.Task[Any] | None = None
-        self._stack = AsyncExitStack()
 
     async def open(self, images: ImageStore, owner: str | None, request: str) -> None:
         """Make room for it in the store. Raises ImageStoreError."""
-        self._spool = await self._stack.enter_async_context(images.spool(owner=owner, request=request))
+        self._spool = await self._enter(images.spool(owner=owner, request=request))
+
+    async def _enter(self, spool: AbstractAsyncContextManager[Spool]) -> Spool:
+        entered = await spool.__aenter__()
+        self._entered.append(spool)
+        return entered
 
     @property
     def spool(self) -> Spool:
@@ -125,6 +130,21 @@ class Place:
             index = max(index, end)
         return index - first
 
+    def skims(self, at: int) -> bool:
+        """Whether its text may go on to pass by its bytes alone, with the flow at that offset."""
+        level = self._dropped == self.exact // 3 * 4 and at == self.picture.start + self._dropped
+        spool = self._spool
+        return level and self.url is None and not self.given_up and spool is not None and spool.free
+
+    def skip(self, data: Sequence[bytes]) -> int:
+        """Spool bytes whose text has passed with them; the offset behind it."""
+        spool = self.spool
+        for piece in data:
+            spool.write(piece)
+            self.exact += len(piece)
+        self._dropped = self.exact // 3 * 4
+        return self.picture.start + self._dropped
+
     @property
     def heavy(self) -> bool:
         """Whether something of it should lie in a file, or be on the way there."""
@@ -133,7 +153,7 @@ class Place:
     async def settle(self, images: ImageStore) -> None:
         """Have what is held lie in a file where it is long. Raises ImageStoreError."""
         if len(self._rest) > HELD:
-            self._long = await self._stack.enter_async_context(images.spool())
+            self._long = await self._enter(images.spool())
             self._long.write(self._rest)
             self._rest = b""
         if self._long is not None:
@@ -141,11 +161,8 @@ class Place:
 
     # --- What stands in its place.
 
-    async def shown(self) -> AsyncGenerator[bytes]:
-        """The URL, or all that has passed, as it came. Raises ImageStoreError when that can't be read back."""
-        if self.url is not None:
-            yield self._link(json.dumps(self.url).encode())
-            return
+    async def kept(self) -> AsyncGenerator[bytes]:
+        """All that has passed, as it came. Raises ImageStoreError when that can't be read back."""
         yield self._head
         if self._dropped:
             async with aclosing(self._again()) as again, aclosing(in_base64(again)) as text:
@@ -167,7 +184,10 @@ class Place:
             if left <= 0:
                 return
 
-    def _link(self, url: bytes) -> bytes:
+    @property
+    def link(self) -> bytes:
+        """The URL."""
+        url = json.dumps(self.url).encode()
         if self._keep:
             return b',"%b":%b' % ((self._name or "url").encode(), url)
         if self._name is None:
@@ -194,7 +214,12 @@ class Place:
         if self._work is not None and not self._work.done():
             self._work.cancel()
             await asyncio.wait((self._work,))
-        await self._stack.aclose()
+        try:
+            while self._entered:
+                await self._entered.pop().__aexit__(None, None, None)
+        finally:
+            if self._entered:
+                await self.aclose()
 
 
 def without_null(text: bytes, at: int) -> bytes:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 
-from ..model.body import Body, Pour
+from ..model.body import Body, Pour, Skim
 from ..model.errors import BodyConsumed
 from ..model.message import Headers, Request, Response
-from ..model.reading import Taker, Verdict
+from ..model.reading import Skimmer, Taker, Verdict
 from ..openai.reader import Reader, coding, label
 from ..openai.scan import Event
+from ..openai.scan_images import Taking
+from .seen import Seen
 
 ACCEPT = b"accept-encoding"
 AHEAD = 2**16  # bytes that a verdict may hold back, but for the piece that crosses it
@@ -36,7 +37,7 @@ def read(response: Response, *, verdict_only: bool = False) -> Response:
     return Response(status, headers, body, response.facts, None, response.reason, response.attempt, body)
 
 
-class Read(Body):
+class Read(Seen):
     """A body whose bytes are looked at as they pass, and its `Reading` at once.
 
     It gives on the very bytes, in the very pieces, and pulls only when it is pulled, but for what a verdict needs.
@@ -52,9 +53,11 @@ class Read(Body):
         "_headers",
         "_held",
         "_judging",
+        "_midst",
         "_pull",
         "_reading",
         "_size",
+        "_skimmer",
         "_source",
         "_status",
         "_taker",
@@ -74,6 +77,8 @@ class Read(Body):
         self._size = 0
         self._whole: bytes | None = None  # all of it, where it is here; looked at when somebody asks
         self._taker: Taker | None = None
+        self._skimmer: Skimmer | None = None
+        self._midst: Taking | None = None  # of the picture that it stands in the middle of, once that was looked for
         self._telling = False  # the taker is being told
         self._begun = False  # some of the source has been pulled
         self._flowing = False  # somebody reads, or has read
@@ -81,7 +86,7 @@ class Read(Body):
         self._closed = False
         self._error: Exception | None = None  # what broke it
         # What a verdict needs.
-        self._held: deque[bytes] = deque()  # looked at, and not yet given on
+        self._held: list[bytes] = []  # looked at, and not yet given on
         self._judging: asyncio.Lock | None = None
         self._pull: asyncio.Task[bytes | None] | None = None  # goes on when who asked is cancelled
         self._front: AsyncIterator[bytes] | None = None
@@ -111,17 +116,25 @@ class Read(Body):
                 yield whole
             return
         await self._flow()
+        late: Sequence[Event] | None = None
         if taker is not None:  # whatever was looked at so far was not decoded
-            self._reading = self._reader.again(taker.wants)
             self._telling = True
+            late = None if whole else self._reader.late(taker.wants, b"".join(self._held))
+            if late is None:
+                self._reading = self._reader.again(taker.wants)
         if whole:
             self._held.append(whole)
         try:
+            if taker is not None and late is not None:
+                await self._say(taker, late)
             while self._held:
-                piece = self._held.popleft()
-                if taker is not None:
+                piece = self._held.pop(0)
+                if taker is not None and late is None:
                     await self._tell(taker, piece)
                 yield piece
+            skimmed: Callable[[Skim], None] | None = getattr(self._source, "skimmed", None)
+            if self._skimmer is not None and skimmed is not None:
+                skimmed(partial(self._skim, self._reader, self._skimmer))
             while whole is None and (pulled := await self._next()) is not None:
                 if taker is None:
                     if not self._verdict_only:
@@ -156,7 +169,7 @@ class Read(Body):
             await self._flow()
             try:
                 while self._held:
-                    if not sink(self._held.popleft()):
+                    if not sink(self._held.pop(0)):
                         await drained()
                 if self._error is not None:
                     raise self._error
@@ -188,85 +201,17 @@ class Read(Body):
             raise self._error
         return known
 
-    def images(self, taker: Taker) -> None:
+    def images(self, taker: Taker, skimmer: Skimmer | None = None) -> None:
         """Have this one told of the images."""
         if self._taker is not None:
             raise BodyConsumed("another layer takes its images")
         if self._flowing:
             raise BodyConsumed("its images must be asked for before the first byte flows")
-        self._taker = taker
+        self._taker, self._skimmer = taker, skimmer
 
     def follow(self) -> None:
         """Have all of it looked at as it flows."""
         self._verdict_only = False
-
-    @property
-    def safe(self) -> int:
-        """The offset before which nothing can belong to a member that holds an image."""
-        return self._seen().safe
-
-    @property
-    def whole(self) -> int:
-        """The offset behind the last event that has come whole."""
-        return self._seen().whole
-
-    @property
-    def usage(self) -> Mapping[str, Any] | None:
-        """Its usage, once it has ended."""
-        reader = self._seen()
-        return reader.facts.usage if reader.ended else None
-
-    @property
-    def tool_usage(self) -> Mapping[str, Any] | None:
-        """Its tool_usage, once it has ended."""
-        reader = self._seen()
-        return reader.facts.tool_usage if reader.ended else None
-
-    @property
-    def svg_usage(self) -> Mapping[str, Any] | None:
-        """Its svg_usage, once it has ended."""
-        reader = self._seen()
-        return reader.facts.svg_usage if reader.ended else None
-
-    @property
-    def said(self) -> Mapping[str, str]:
-        """What else it says of itself."""
-        return self._seen().said
-
-    @property
-    def error(self) -> Mapping[str, Any] | str | None:
-        """The first error object in it."""
-        return self._seen().facts.error
-
-    @property
-    def finish(self) -> Sequence[str]:
-        """Its finish reasons."""
-        return self._seen().facts.finish
-
-    @property
-    def partials(self) -> int:
-        """How many partial images have come."""
-        return self._seen().partials
-
-    @property
-    def pictures(self) -> int:
-        """How many final images have come."""
-        return self._seen().pictures
-
-    @property
-    def ended(self) -> bool:
-        """Whether no more will come."""
-        return self._seen().ended
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it came and could be read."""
-        return self._seen().complete
-
-    @property
-    def broken(self) -> str | None:
-        """Why it can't be read."""
-        return self._seen().broken
 
     @property
     def size(self) -> int:
@@ -362,12 +307,29 @@ class Read(Body):
 
     async def _tell(self, taker: Taker, piece: bytes) -> None:
         """Look at a piece, and tell the taker before it flows on."""
+        reader, self._midst = self._reader, None
+        for plain in reader.plain(piece):
+            await self._say(taker, reader.scan(plain))
+
+    async def _say(self, taker: Taker, events: Sequence[Event]) -> None:
+        """Tell it; one that raises hears no more."""
         try:
-            for plain in self._reader.plain(piece):
-                await _say(taker, self._reader.scan(plain))
+            await _say(taker, events)
         except BaseException:
             self._telling = False
             raise
+
+    def _skim(self, reader: Reader, skimmer: Skimmer, piece: bytes, go_on: Callable[[], None]) -> bool | None:
+        """Give a piece from the middle of a picture to who takes it straight; None where it has to flow."""
+        midst = self._midst
+        if midst is None:
+            midst = self._midst = reader.midst()
+        if midst is None or not skimmer.skims(midst.image) or (found := midst.skim(piece)) is None:
+            return None
+        size = len(piece)
+        self._size += size
+        reader.skip(size)
+        return skimmer.skim(midst.image, found, midst.rest, go_on)
 
     async def _over(self, *, cut: bool) -> None:
         """No more is looked at."""

@@ -52,6 +52,7 @@ class Spooling:
         self._sum = hashlib.sha256()
         self._busy = False  # a thread has the file
         self._waiters: list[asyncio.Future[None]] = []  # until it has not
+        self._then: Callable[[], None] | None = None  # likewise
         self._sealed: Came[Done] | None = None  # what came of ending it
         self._refused: OSError | None = None  # what the disk said
         self._ended = False
@@ -66,7 +67,20 @@ class Spooling:
         self._pieces.append(data if isinstance(data, bytes) else bytes(data))
         self._held += len(data)
         self.size += len(data)
-        self._start()
+        if self._held >= PIECE:
+            self._start()
+
+    @property
+    def free(self) -> bool:
+        """Whether no more than a piece is in memory beside the one that is being written, and the disk takes it."""
+        return self._held < PIECE and self._refused is None
+
+    def room(self, then: Callable[[], None]) -> bool:
+        """The same, and where there is more it is told when a thread has taken it, or has been refused."""
+        if self._held < PIECE or not self._busy:
+            return True
+        self._then = then
+        return False
 
     async def drained(self) -> None:
         """Wait until no more than a piece is in memory beside the one that is being written."""
@@ -223,6 +237,9 @@ class Spooling:
                 self._heard(OSError(errno.EIO, str(came.error)), data, before)
             if not self._ended:
                 self._start()
+            then, self._then = self._then, None
+            if then is not None:
+                then()
             waiters, self._waiters = self._waiters, []
             for one in waiters:
                 if not one.done():

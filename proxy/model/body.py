@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 # now (False), with a call that waits until it takes bytes again. Bodies that can do so have it as `pour`.
 Pour = Callable[[Callable[[bytes], bool], Callable[[], Awaitable[None]]], Awaitable[None]]
 
+# Who may take a piece of a body out of its way, the moment it comes. None: it has not, and the piece flows; False:
+# nothing more may come until it makes the call that it is given. Bodies that offer their pieces have it as `skimmed`.
+Skim = Callable[[bytes, Callable[[], None]], bool | None]
+
 
 class Body:
     """A body of `length` bytes (None: nobody knows yet). This one is empty; others say how they are read."""

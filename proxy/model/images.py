@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -75,6 +75,13 @@ class Spool(Protocol):
 
     def write(self, data: Piece) -> None:
         """Take some bytes. Never waits and never fails: ask `drained` now and then."""
+
+    @property
+    def free(self) -> bool:
+        """Whether `drained` would not wait, nor raise."""
+
+    def room(self, then: Callable[[], None]) -> bool:
+        """Whether `drained` would not wait; if it would, `then` is called once when it has waited."""
 
     async def drained(self) -> None:
         """Wait until so much is on the disk that memory stays flat. Raises ImageStoreError when the disk refuses."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 Verdict = Literal["image", "error", "none", "unknown"]
@@ -119,6 +119,23 @@ class Taker(Protocol):
         """Nothing more will be known of it: `kind`, `item` and `declared` stand."""
 
 
+class Skimmer(Protocol):
+    """Who takes the pictures of an answer and is also the next whom its bytes flow to.
+
+    In the middle of a picture it can have both at one call, the moment they come: the bytes that the text decodes to,
+    and the text itself, which then does not flow. That wakes nobody, where a piece that flows wakes every layer.
+    """
+
+    def skims(self, picture: Picture, /) -> bool:
+        """Whether it takes the next piece so; asked when all that came before has flowed."""
+
+    def skim(self, picture: Picture, data: Sequence[bytes], rest: bytes, go_on: Callable[[], None], /) -> bool:
+        """Take the bytes of a piece of text. False: no more for now, until it calls `go_on`.
+
+        `rest` are the fewer than four characters at the text's end that are in no bytes yet; all others are.
+        """
+
+
 class Reading(Protocol):
     """What the one reader sees in an answer while its bytes pass, unchanged."""
 
@@ -132,8 +149,11 @@ class Reading(Protocol):
         loses nothing. A status from 400 on is an error whatever follows.
         """
 
-    def images(self, taker: Taker) -> None:
-        """Have this one told of the pictures. There is one taker, and it comes before the first byte flows."""
+    def images(self, taker: Taker, skimmer: Skimmer | None = None) -> None:
+        """Have this one told of the pictures. There is one taker, and it comes before the first byte flows.
+
+        `skimmer`: the same one, where it iterates the very body that is read, with nothing in between.
+        """
 
     def follow(self) -> None:
         """Have all of it looked at as it flows, for usage and pictures, where no plugin reads more than verdicts.

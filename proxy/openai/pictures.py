@@ -40,23 +40,35 @@ class Base64:
         """The bytes of all whole groups so far."""
         if self.bad is not None:
             return b""
-        if not self._padding:
-            rest = self._rest
-            first = -len(rest) % 4
-            last = first + (len(text) - first) // 4 * 4
-            if last >= first:
-                try:
-                    found = pybase64.b64decode(text[first:last], validate=True)
-                    if rest:
-                        found = pybase64.b64decode(rest + text[:first], validate=True) + found
-                except ValueError:
-                    found = b""
-                # Padding makes it shorter, and needs a closer look.
-                if len(found) == (len(rest) + last) // 4 * 3:
-                    self._rest = bytes(text[last:])
-                    self.length += len(found)
-                    return found
-        return self._slowly(self._rest + text)
+        found = self.plainly(memoryview(text))
+        return self._slowly(self._rest + text) if found is None else b"".join(found)
+
+    def plainly(self, text: memoryview) -> list[bytes] | None:
+        """The same where all of it is base64 to the letter, in one piece or two; else None, and nothing is read."""
+        if self._padding or self.bad is not None:
+            return None
+        rest = self._rest
+        first = -len(rest) % 4
+        last = first + (len(text) - first) // 4 * 4
+        if last < first:
+            return None
+        try:
+            found = [pybase64.b64decode(text[first:last], validate=True)]
+            if rest:
+                found.insert(0, pybase64.b64decode(rest + text[:first], validate=True))
+        except ValueError:
+            return None
+        size = sum(map(len, found))
+        if size != (len(rest) + last) // 4 * 3:  # padding makes it shorter, and needs a closer look
+            return None
+        self._rest = bytes(text[last:])
+        self.length += size
+        return found
+
+    @property
+    def rest(self) -> bytes:
+        """What has come of a group that is not whole."""
+        return self._rest
 
     def close(self) -> bytes:
         """The last, unfinished group."""

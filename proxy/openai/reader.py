@@ -9,6 +9,7 @@ from ..model.coding import INFLATED, Inflater, Undecodable
 from ..model.message import Headers
 from ..model.reading import Verdict
 from .scan import Event, Facts, Scanner
+from .scan_images import Taking
 from .scan_meaning import WORDS, Take
 
 Label = Literal["json", "sse", "text"]
@@ -55,6 +56,13 @@ class Reader:
         self.broken = None if self._label is not None else "it is neither JSON nor a stream of events"
         if label is not None and self._label is None:
             self.broken = "it came in a coding that nobody asked for"
+
+    def late(self, take: Take, data: bytes) -> Sequence[Event] | None:
+        """Have images decoded from now on; what there is to say of those so far. `data` is all that came.
+
+        None: that takes a reader that begins anew.
+        """
+        return self._scanner.late(take, data) if self._scanner is not None and self._inflater is None else None
 
     def again(self, take: Take) -> Reader:
         """A reader of the same answer that begins anew and has images decoded."""
@@ -149,6 +157,15 @@ class Reader:
         else:
             for plain in self.plain(data):
                 self.scan(plain)
+
+    def midst(self) -> Taking | None:
+        """The picture in the middle of which it stands: its `skim` may take the next bytes, and `skip` hears."""
+        return self._scanner.midst() if self._scanner is not None and self._inflater is None else None
+
+    def skip(self, size: int) -> None:
+        """So many bytes need not be looked at."""
+        if self._scanner is not None:
+            self._scanner.offset += size
 
     def end(self, *, cut: bool = False) -> Sequence[Event]:
         """No more will come; `cut`: it broke off. What images were open is settled."""

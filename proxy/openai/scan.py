@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .scan_images import Image
+from .scan_images import Image, Taking
 from .scan_meaning import Event, Facts, Meaning, Take, Verdict
 from .scan_walk import Walk
 from .sse import Lines
@@ -103,6 +103,20 @@ class Scanner:
         self._look(data, at, end, self.offset)
         self.offset += end
         return events
+
+    def late(self, take: Take, data: bytes) -> list[Event] | None:
+        """Have images decoded from now on; what there is to say of those so far. `data` is all that came.
+
+        None: what came has to be looked at anew, by another scanner.
+        """
+        return self._meaning.late(take, data) if self.broken is None and not self._closed else None
+
+    def midst(self) -> Taking | None:
+        """The picture in the middle of which it stands, if only more of that can come, or its end.
+
+        What its `skim` takes of the next bytes is not fed: `offset` goes on by it.
+        """
+        return self._meaning.midst() if self._lines is None or self._lines.in_data else None
 
     def close(self) -> list[Event]:
         """The answer has ended; what was open is settled."""

@@ -20,6 +20,7 @@ SAMPLE = (SNIFFED + 2) // 3 * 4
 _PIECE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)|[^\\]{1,256}+", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ALPHABET = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
+_LETTERS = re.compile(rb"[A-Za-z0-9+/]*")
 _DATA = b"data:"
 _LINK = re.compile(rb"(?i:https?://).|/.", re.DOTALL)
 _BARE = bytes.maketrans(b"-_", b"+/")
@@ -148,6 +149,34 @@ class Taking:
         if form == "url" and len(self._raw) <= LONGEST_URL:
             self._raw += data[at : min(end, at + LONGEST_URL)]
         return b""
+
+    def skim(self, text: bytes | memoryview) -> list[bytes] | None:
+        """Read on where all of it is base64 as it has been so far; else None, and nothing is read."""
+        if not _LETTERS.fullmatch(
+            text[-3:]
+        ):  # which may wait to be decoded, and where an end of the string would stand
+            return None
+        found = self._decoder.plainly(memoryview(text))
+        if found is not None:
+            self.image.length = self._decoder.length
+        return found
+
+    def late(self, text: memoryview) -> list[bytes] | None:
+        """Want the bytes after all, where that is all of the text so far; None where they can't be had any more."""
+        if self._sample is not None or (found := self.skim(text)) is None:
+            return None
+        self.take = self.image.canonical = True
+        return found
+
+    @property
+    def skims(self) -> bool:
+        """Whether it stands in base64 that is wanted, of which nothing is left to be found out."""
+        return self.take and self._sample is None and self.image.canonical is True
+
+    @property
+    def rest(self) -> bytes:
+        """What has come of the text and is in none of the bytes yet: fewer than four characters."""
+        return self._decoder.rest
 
     def end(self, quote: int) -> bytes:
         """The string has ended; the last bytes."""

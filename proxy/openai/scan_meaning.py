@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .scan_images import Image, Kind, Taking
 from .scan_places import DOCUMENT, EVENT, Place
@@ -24,8 +24,7 @@ USAGES = ("usage", "tool_usage", "svg_usage")
 BESIDE = ("size", "quality", "output_format", "usage", "svg_usage", "status")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something about an image; `data` are its next bytes when it is a piece."""
 
     what: What
@@ -75,6 +74,7 @@ class Meaning:
         self.pictures = 0
         self.event = 0  # where the event begins that is being read
         self.events: list[Event] = []
+        self._told = 0  # how many there were before these
         self._take = take
         self._frames: list[_Frame] = []
         self._root: _Frame | None = None  # of an event, until its name is known
@@ -97,8 +97,34 @@ class Meaning:
 
     def fresh(self) -> list[Event]:
         """The list to which what comes next is added."""
+        self._told += len(self.events)
         self.events = []
         return self.events
+
+    def midst(self) -> Taking | None:
+        """The picture in the middle of whose base64 it stands, of which only more of that can come or its end."""
+        taking = self._taking
+        return taking if taking is not None and taking.skims and self.walk.in_text else None
+
+    def late(self, take: Take, data: bytes) -> list[Event] | None:
+        """Have images decoded; what there is to say of them so far, where `data` is all that came.
+
+        None: more has been told than can be caught up with. One may have begun, if it has not ended.
+        """
+        taking = self._taking
+        if self._told + len(self.events) == 0:
+            self._take = take
+            return []
+        if self._told + len(self.events) > 1 or taking is None or not self.walk.in_text:
+            return None
+        events, image = [Event("begun", taking.image)], taking.image
+        if image.form == "base64" and take(image):
+            found = taking.late(memoryview(data)[image.start :])
+            if found is None:
+                return None
+            events += [Event("piece", image, piece) for piece in found]
+        self._take = take
+        return events
 
     # What the walk tells.
 

@@ -111,6 +111,11 @@ class Walk:
         """Whether nothing but white space has come."""
         return self._state == _VALUE and not self._levels
 
+    @property
+    def in_text(self) -> bool:
+        """Whether it stands in a string, and not in an escape."""
+        return self._state == _STRING and not self._escape
+
     def path(self) -> str:
         """Where the walk stands: `data[0].b64_json`."""
         parts = []
@@ -390,7 +395,7 @@ def common_escapes(data: bytes, at: int, end: int) -> bool:
 
 def _name(raw: bytes) -> bytes | None:
     """A key with its escapes read; None when it can't be one of ours."""
-    if b"\\" not in raw:
+    if _BACKSLASH not in raw:
         return raw
     try:
         return unquoted(raw).encode("ascii")

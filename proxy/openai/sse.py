@@ -36,6 +36,11 @@ class Lines:
         """Whether an event has begun that no empty line has ended."""
         return self._has_data or bool(self._field) or self._in_value > 0
 
+    @property
+    def in_data(self) -> bool:
+        """Whether it stands in the middle of a line of data."""
+        return self._in_value == 2 and self._field == b"data"
+
     def feed(self, chunk: bytes, at: int, end: int, base: int) -> None:
         """Look at chunk[at:end]; `base` is the offset of chunk[0] in the stream."""
         feed_at = chunk.find(b"\n", at, end)

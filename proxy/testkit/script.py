@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from ..model.body import EMPTY, Body
+from ..model.body import EMPTY, Body, Skim
 from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, RawHeaders, Request, Response
 from ..wire.headers import INWARD_FILTER, OUTWARD_FILTER, end_to_end
@@ -199,11 +199,12 @@ class ScriptedWire:
 class ScriptedBody(Body):
     """An answer's body that knows whether somebody has read it to its end or let it go."""
 
-    __slots__ = ("_read", "_reply", "done", "length", "name")
+    __slots__ = ("_read", "_reply", "_skim", "done", "length", "name")
 
     def __init__(self, reply: Reply, name: str) -> None:
         self._reply = reply
         self._read = False
+        self._skim: Skim | None = None
         self.done = False
         self.name = name
         self.length = reply.length
@@ -226,7 +227,8 @@ class ScriptedBody(Body):
         self._read = True
         for piece in self._reply.pieces:
             if isinstance(piece, bytes):
-                yield piece
+                if not await self._taken(piece):
+                    yield piece
                 continue
             try:
                 if isinstance(piece, asyncio.Event):
@@ -237,6 +239,19 @@ class ScriptedBody(Body):
                 self.done = True  # broken or cancelled: nothing is held any more
                 raise
         self.done = True
+
+    def skimmed(self, skim: Skim) -> None:
+        """Offer it each piece before that flows, as the real wire does."""
+        self._skim = skim
+
+    async def _taken(self, piece: bytes) -> bool:
+        if self._skim is None:
+            return False
+        room = asyncio.Event()
+        more = self._skim(piece, room.set)
+        if more is False:
+            await room.wait()
+        return more is not None
 
     async def aclose(self) -> None:
         """Let go of it."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.body import EMPTY, Body, Bytes
+from ..model.body import EMPTY, Body, Bytes, Skim
 from ..model.errors import BodyConsumed, ProxyError, UpstreamError
 from ..model.message import Headers, Request, Response
 from .chunks import one_chunk
@@ -224,7 +224,7 @@ def _response(request: Request, link: Link, question: Question, message: Any, st
 class AnswerBody(Body):
     """An upstream's answer, pulled as it is read; the upstream's clock runs only while somebody asks for bytes."""
 
-    __slots__ = ("_ahead", "_begun", "_link", "_question", "_read", "_stream", "_whole", "length")
+    __slots__ = ("_ahead", "_begun", "_link", "_question", "_read", "_skim", "_stream", "_whole", "length")
 
     def __init__(self, link: Link, question: Question, stream: StreamReader, length: int | None) -> None:
         self._link = link
@@ -234,6 +234,7 @@ class AnswerBody(Body):
         self._read = False  # somebody took it piece by piece
         self._begun = False  # somebody took some of it, and may leave the rest to another
         self._ahead = b""  # what came for somebody who no longer waited
+        self._skim: Skim | None = None
         self.length = length
 
     def now(self) -> bytes | None:
@@ -293,6 +294,13 @@ class AnswerBody(Body):
 
         def take(piece: bytes) -> bool:
             nonlocal held
+            if self._skim is not None and question.turn is not None and not pieces:
+                more = self._skim(piece, self._go_on)
+                if more is False:
+                    link.expected(question)
+                    link.pause_reading()
+                if more is not None:
+                    return True
             pieces.append(piece)
             held += len(piece)
             link.expected(question)
@@ -322,10 +330,20 @@ class AnswerBody(Body):
         except Exception as exc:
             raise UpstreamError("the answer broke off", sent=True) from exc
         finally:
-            question.sink = None
+            question.sink = self._skim = None
             read_at_most(link.transport, READ)
             if not stream.is_eof():
                 link.cancel(question)
+
+    def skimmed(self, skim: Skim) -> None:
+        """Offer it each piece at the moment it comes, while who iterates waits for one: what it takes wakes nobody."""
+        self._skim = skim
+
+    def _go_on(self) -> None:
+        link, question = self._link, self._question
+        if link.question is question and question.turn is not None:
+            link.expect(question)
+            link.resume_reading()
 
     async def pour(self, sink: Callable[[bytes], bool], drained: Callable[[], Awaitable[None]]) -> None:
         """Hand each piece to `sink` the moment it comes from the socket; no task wakes for it (nobody looks at it).

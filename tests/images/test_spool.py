@@ -57,6 +57,40 @@ async def test_what_is_not_committed_is_gone(tmp_path: Path) -> None:
         assert not opened(tmp_path / "images")
 
 
+async def test_who_does_not_wait_is_told_when_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shelf(tmp_path, threads=1) as images:
+        go, told = threading.Event(), asyncio.Event()
+        images.threads.writing.do(go.wait)
+        async with images.spool() as spool:
+            assert spool.free and spool.room(told.set)
+            spool.write(png(PIECE))  # waits for the thread
+            assert spool.free and spool.room(told.set)
+            spool.write(bytes(PIECE))
+            assert not spool.free and not spool.room(told.set)
+            assert not told.is_set()
+            go.set()
+            await told.wait()
+            assert spool.free and spool.room(told.set)
+            await spool.commit()
+
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr("os.writev", full)
+        told.clear()
+        async with images.spool() as spool:
+            spool.write(png(PIECE))
+            spool.write(bytes(PIECE))
+            assert not spool.room(told.set)
+            await told.wait()
+            # Nothing more is going to be taken: there is nothing to wait for, and `drained` says why.
+            assert not spool.free and spool.room(told.set)
+            with pytest.raises(ImageStoreError):
+                await spool.drained()
+
+
 async def test_a_task_cancelled_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
     async with shelf(tmp_path) as images:
         writing = asyncio.Event()

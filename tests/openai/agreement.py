@@ -42,10 +42,15 @@ class Heard:
         return (scanner.verdict, scanner.broken, scanner.facts, scanner.partials, scanner.pictures, images, self.order)
 
 
-def hear(kind: Kind, pieces: Iterable[bytes], take: bool = True) -> Heard:
-    """Scan an answer to its end."""
-    scanner = Scanner(kind, (lambda image: True) if take else None)
+def hear(kind: Kind, pieces: Iterable[bytes], take: bool = True, *, late: int = 0, skim: bool = False) -> Heard:
+    """Scan an answer to its end. `late`: images are taken after so many pieces; `skim`: what can goes straight."""
+
+    def wanted(image: Image) -> bool:
+        return True
+
+    scanner = Scanner(kind, wanted if take and not late else None)
     heard = Heard(scanner, [], {}, [])
+    came = b""
 
     def note(events: Iterable[Any]) -> None:
         for event in events:
@@ -56,9 +61,20 @@ def hear(kind: Kind, pieces: Iterable[bytes], take: bool = True) -> Heard:
             if event.what == "begun":
                 heard.images.append(event.image)
 
-    for piece in pieces:
-        if events := scanner.feed(piece):
+    for number, piece in enumerate(pieces):
+        if late and number == late:
+            caught_up = scanner.late(wanted, came)
+            if caught_up is None:
+                scanner = heard.scanner = Scanner(kind, wanted)
+                caught_up = scanner.feed(came)
+            note(caught_up)
+        midst = scanner.midst() if skim else None
+        if midst is not None and (found := midst.skim(piece)) is not None:
+            scanner.offset += len(piece)
+            heard.pieces[midst.image] = heard.pieces.get(midst.image, b"") + b"".join(found)
+        elif (events := scanner.feed(piece)) and number >= late:
             note(events)
+        came += piece if number < late else b""
         assert scanner.safe <= scanner.offset
     note(scanner.close())
     if heard.order:
@@ -175,6 +191,7 @@ def compare(kind: Kind, data: bytes, pieces: list[bytes], *, small: bool, untake
     whole = hear(kind, [data])
     read = agrees(kind, data, whole, small)
     assert hear(kind, pieces).summary() == whole.summary()
+    assert hear(kind, pieces, late=len(pieces) // 2, skim=True).summary() == whole.summary()
     if untaken:
         scanner = hear(kind, [data], take=False).scanner
         for name in ("verdict", "facts", "pictures"):

@@ -12,6 +12,7 @@ import pytest
 from proxy.api import Exchange, Forward, Outcome, Reading, Request, Response, UpstreamError
 from proxy.model.body import Body
 from proxy.testkit import Call, RawClient, ScriptedUpstream, serve
+from proxy.wire.link import INF
 from proxy.wire.upstream import AnswerBody
 
 from ..plugins_for_tests import Layer, told
@@ -305,4 +306,49 @@ async def test_a_break_is_told_to_who_asks_for_more() -> None:
         with pytest.raises(UpstreamError, match="the answer broke off"):
             while await body.more():
                 pass
+        await body.aclose()
+
+
+async def test_what_is_skimmed_wakes_nobody_and_may_have_the_rest_wait() -> None:
+    steps = [asyncio.Event() for _ in range(4)]
+
+    async def script(call: Call) -> None:
+        head, body = counted(b"abcdef")
+        await call.send(head + body[:1])
+        for at, step in enumerate(steps, 1):
+            await step.wait()
+            await call.send(body[at : at + 1] if at < 4 else body[4:])
+
+    async with ScriptedUpstream(script=script) as upstream, wired(upstream) as wire:
+        body = (await wire.send(get())).body
+        assert isinstance(body, AnswerBody)
+        offered: list[bytes] = []
+        goes: list[Callable[[], None]] = []
+        answers = {b"b": True, b"c": False, b"d": True, b"ef": None}
+
+        def skim(piece: bytes, go_on: Callable[[], None]) -> bool | None:
+            offered.append(piece)
+            goes.append(go_on)
+            steps[min(3, len(offered))].set()  # the next is on its way
+            return answers[piece]
+
+        body.skimmed(skim)
+        pieces = aiter(body)
+        assert await anext(pieces) == b"a"  # it was here before anybody waited
+        assert not offered
+        link, waits = body._link, asyncio.ensure_future(anext(pieces))
+        await asyncio.sleep(0)
+        assert link.deadline < INF  # the upstream's clock runs: somebody waits
+        steps[0].set()
+        await until(lambda: len(offered) == 2)
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert offered == [b"b", b"c"] and not waits.done()
+        assert link.deadline == INF and not link.transport.is_reading()  # and stands while it is we who hold it up
+        goes[-1]()
+        assert link.deadline < INF
+        assert await waits == b"ef" and offered == [b"b", b"c", b"d", b"ef"]
+        assert [piece async for piece in pieces] == []
+        goes[-1]()  # too late to mean anything: the link may have another question by now
+        assert link.deadline == INF
         await body.aclose()

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import errno
+import gzip
 import itertools
 import os
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import orjson
 import pytest
 
 from plugins.rehost import Rehost
+from plugins.rehost.cutting import Cutting
+from proxy.api import Picture
 from proxy.testkit import Stage, answer
 from tests.images.pictures import png
 
-from .answers import ASK, JSON, SHAPES, b64, back
+from .answers import ASK, JSON, SHAPES, SSE, b64, back, event
 
 IMAGES = '[images]\nurl = "file:state/images"\n'
 
@@ -55,6 +60,44 @@ async def test_a_null_beside_a_picture_does_not_overrule_its_url() -> None:
                 played = await stage.play(ASK, json={"prompt": "a hat"})
                 assert re.sub(member, b"@", played.body) == expected
                 assert (await back(played.body, stage.services))[1]
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_middle_of_a_picture_goes_straight_to_its_spool(
+    stream: bool, coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing stands between what comes and the flow; else each piece flows."""
+    straight, told = [], []
+    skim, piece = Cutting.skim, Cutting.piece
+
+    def skims(self: Cutting, picture: Picture, data: Sequence[bytes], *more: Any) -> bool:
+        straight.append(sum(map(len, data)))
+        return skim(self, picture, data, *more)
+
+    async def tells(self: Cutting, picture: Picture, data: bytes) -> None:
+        told.append(len(data))
+        await piece(self, picture, data)
+
+    monkeypatch.setattr(Cutting, "skim", skims)
+    monkeypatch.setattr(Cutting, "piece", tells)
+    pictures = [png(30_000, seed=1), png(30_001, seed=2)]
+    texts = [base64.b64encode(data).decode() for data in pictures]
+    document = orjson.dumps({"data": [{"b64_json": text} for text in texts]})
+    if stream:
+        document = b"".join([event(type="image_generation.completed", b64_json=text) for text in texts])
+    sent = document if coding == "identity" else gzip.compress(document, 1)
+    headers = (SSE if stream else JSON) | {"content-encoding": coding}
+    pieces = [sent[at : at + 997] for at in range(0, len(sent), 997)]
+    async with Stage(Rehost(mode="always"), upstream=answer(headers=headers, pieces=pieces), settings=IMAGES) as stage:
+        played = await stage.play(ASK, json={"prompt": "a hat"})
+        original, names = await back(played.body, stage.services)
+        assert original == document and len(names) == 2
+    assert sum(straight) + sum(told) == 60_001
+    if coding == "gzip":
+        assert not straight
+    else:
+        assert sum(straight) > 25_000  # of the first: before the second may, the store must have told of that
 
 
 @pytest.mark.parametrize("seed", range(60))
