@@ -47,4 +47,5 @@ async def fine(response: Response, sort: Sort) -> bool:
     data = response.body.now()
     if data is None or data[:1] not in (b"{", b"["):
         return False
-    return not (b'"error"' in data or b'"code"' in data) or WRONG.search(data) is None
+    # `find` and not `in`, which takes bytes for a number first.
+    return (data.find(b'"error"') < 0 and data.find(b'"code"') < 0) or WRONG.search(data) is None

@@ -35,7 +35,7 @@ class Place:
         self._keep = keep and name not in ("url", "image_url")  # its base64 stays, and the URL stands behind
         self._name = NAMES.get(name)
         self._spool: Spool | None = None
-        self._entered: list[AbstractAsyncContextManager[Spool]] = []  # that must be left
+        self._spools: list[AbstractAsyncContextManager[Spool]] = []  # that must be left
         self._head = b""  # what stood before the text
         self._dropped = 0  # characters of the text that have passed, and can be made again from the bytes
         self._rest = b""  # what has passed behind these
@@ -48,7 +48,7 @@ class Place:
 
     async def _enter(self, spool: AbstractAsyncContextManager[Spool]) -> Spool:
         entered = await spool.__aenter__()
-        self._entered.append(spool)
+        self._spools.append(spool)
         return entered
 
     @property
@@ -215,10 +215,10 @@ class Place:
             self._work.cancel()
             await asyncio.wait((self._work,))
         try:
-            while self._entered:
-                await self._entered.pop().__aexit__(None, None, None)
+            while self._spools:
+                await self._spools.pop().__aexit__(None, None, None)
         finally:
-            if self._entered:
+            if self._spools:
                 await self.aclose()
 
 

@@ -257,6 +257,6 @@ def _value(text: str | None) -> bytes | None:
     if text is None:
         return None
     raw = text.encode("utf-8", "surrogateescape")
-    if b"\r" in raw or b"\n" in raw or b"\0" in raw:
+    if 13 in raw or 10 in raw or 0 in raw:  # numbers, as they are a tenth of the price of bytes
         raise ValueError("a header value must not hold CR, LF or NUL")
     return raw.strip(b" \t")

@@ -152,9 +152,7 @@ class Taking:
 
     def skim(self, text: bytes | memoryview) -> list[bytes] | None:
         """Read on where all of it is base64 as it has been so far; else None, and nothing is read."""
-        if not _LETTERS.fullmatch(
-            text[-3:]
-        ):  # which may wait to be decoded, and where an end of the string would stand
+        if not _LETTERS.fullmatch(text[-3:]):  # these may wait to be decoded, and an end of the string would stand here
             return None
         found = self._decoder.plainly(memoryview(text))
         if found is not None:
