@@ -26,7 +26,7 @@ from .model.message import Headers, Request, Response
 from .model.plugin import Forward, Plugin
 from .model.prices import Demand, PriceBook, Share, Used, nano
 from .model.quota import Bound, Bounds, Claimed, Line, Quotas, Resource, Scope
-from .model.reading import Picture, Reading, Taker
+from .model.reading import Picture, Reading, Skimmer, Taker
 from .model.services import Callers, Clock, Failures, Log, Services, Upstreams, Vault
 from .model.sights import Looked, Sights, Unreadable, View
 from .model.slots import ANYBODY, CALLER, CAPABILITY, CHANGED, STOPPED, Caller, Rehosting, Slot, Slots
@@ -127,6 +127,7 @@ __all__ = [
     "Share",
     "Sights",
     "Size",
+    "Skimmer",
     "Slot",
     "Slots",
     "Socket",
