@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 REMEMBERED = 4096  # names; a client that makes up names can't grow it
+LONGEST = 128  # bytes of a name that is remembered: no real one is longer, and a made-up one may have 16 KB
 
 
 class Judged(dict[bytes, T], Generic[T]):
@@ -17,9 +18,11 @@ class Judged(dict[bytes, T], Generic[T]):
         self._judge = judge
 
     def __missing__(self, name: bytes) -> T:
-        if len(self) > REMEMBERED:
-            self.clear()
-        self[name] = verdict = self._judge(name.lower())
+        verdict = self._judge(name.lower())
+        if len(name) <= LONGEST:
+            if len(self) > REMEMBERED:
+                self.clear()
+            self[name] = verdict
         return verdict
 
 
